@@ -1,0 +1,140 @@
+# The steps of a light, one rule and one file each, made on demand: `snakemake steps`, or a single file under steps/.
+# Rule light does the same in memory; the pixels are the same.
+
+
+rule steps:
+    input:
+        NIGHT.steps(),
+
+
+rule trim:
+    message:
+        "step trim of {wildcards.frame}"
+    input:
+        raw=raw_light,
+    output:
+        f"{R}/steps/trim/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    log:
+        f"{R}/logs/steps/trim/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    params:
+        options=NIGHT.options("header", "cameras", "trim"),
+        facts=facts_of_light,
+        made_from=made_from,
+        code=code("trim"),
+    resources:
+        mem_mb=megabytes(100),
+    script:
+        "../scripts/trim.py"
+
+
+rule deviation:
+    message:
+        "step deviation of {wildcards.frame}"
+    input:
+        unpack(masters_of_light),
+        frame=f"{R}/steps/trim/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    output:
+        f"{R}/steps/deviation/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    log:
+        f"{R}/logs/steps/deviation/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    params:
+        options=NIGHT.options("cameras"),
+        code=code("deviation"),
+    resources:
+        mem_mb=megabytes(100),
+    script:
+        "../scripts/deviation.py"
+
+
+rule gain:
+    message:
+        "step gain of {wildcards.frame}"
+    input:
+        frame=f"{R}/steps/deviation/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    output:
+        f"{R}/steps/gain/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    log:
+        f"{R}/logs/steps/gain/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    params:
+        options=NIGHT.options("cameras"),
+        code=code("gain"),
+    resources:
+        mem_mb=megabytes(100),
+    script:
+        "../scripts/gain.py"
+
+
+rule cosmic_ray:
+    message:
+        "step cosmic_ray of {wildcards.frame}"
+    input:
+        unpack(masters_of_light),
+        frame=f"{R}/steps/gain/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    output:
+        f"{R}/steps/cosmic_ray/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    log:
+        f"{R}/logs/steps/cosmic_ray/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    params:
+        options=NIGHT.options("cameras", "cosmic_ray"),
+        code=code("cosmic_ray"),
+    resources:
+        mem_mb=megabytes(100),
+    script:
+        "../scripts/cosmic_ray.py"
+
+
+rule bias:
+    message:
+        "step bias of {wildcards.frame}"
+    input:
+        unpack(masters_of_light),
+        frame=f"{R}/steps/cosmic_ray/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    output:
+        f"{R}/steps/bias/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    log:
+        f"{R}/logs/steps/bias/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    params:
+        options=NIGHT.options("cameras"),
+        code=code("bias"),
+    resources:
+        mem_mb=megabytes(100),
+    script:
+        "../scripts/bias.py"
+
+
+rule dark:
+    message:
+        "step dark of {wildcards.frame}"
+    input:
+        unpack(masters_of_light),
+        frame=f"{R}/steps/bias/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    output:
+        f"{R}/steps/dark/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    log:
+        f"{R}/logs/steps/dark/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    params:
+        options=NIGHT.options("cameras"),
+        code=code("dark"),
+    resources:
+        mem_mb=megabytes(100),
+    script:
+        "../scripts/dark.py"
+
+
+rule flat:
+    message:
+        "step flat of {wildcards.frame}"
+    input:
+        unpack(masters_of_light),
+        frame=f"{R}/steps/dark/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    output:
+        f"{R}/steps/flat/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    log:
+        f"{R}/logs/steps/flat/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    params:
+        options=NIGHT.options("cameras"),
+        code=code("flat"),
+    resources:
+        mem_mb=megabytes(100),
+    script:
+        "../scripts/flat.py"

@@ -1,0 +1,32 @@
+"""All frames of one target and filter into one image."""
+
+from firstlight import job
+
+with job.logged(snakemake):
+    import tempfile
+
+    from firstlight import adapt, align, combine, io
+
+    options = dict(snakemake.params.options)
+    memory, interpolation = options.pop("memory") * 1e6, options.pop("align")
+
+    with (
+        tempfile.TemporaryDirectory(prefix="firstlight-") as scratch,
+        job.dropping(lambda reason: io.write_dropped(snakemake.output[0], "combine", reason)),
+    ):
+        grid = adapt.read_grid(snakemake.input.grid)
+        paths = snakemake.input.frames
+        if "sources" in snakemake.input.keys():  # lights, where `keep` leaves out the aligned frames
+            paths = [
+                adapt.align(light, table, grid, interpolation, f"{scratch}/{number}.fits")
+                for number, (light, table) in enumerate(zip(paths, snakemake.input.sources, strict=True))
+            ]
+        inputs, dropped = combine.usable([(path, io.read_header(path)) for path in paths], io.read_frame)
+        print(f"{len(inputs)} frames to combine", *(f"dropped {name}: {reason}" for name, reason in dropped), sep="\n")
+        if grid is None:
+            raise ValueError("the target has no grid, since none of its lights could be used")
+        stack = combine.combine(inputs, grid.stars, grid.reference, memory=memory, **options)
+        print(*stack.inputs.tolist(), sep="\n")
+        coverage = io.image_hdu("COVERAGE", stack.coverage, "number of frames that count in each pixel")
+        table = io.table_hdu("INPUTS", combine.with_dropped(stack.inputs, dropped))
+        io.write_frame(snakemake.output[0], stack.frame, [coverage, table])

@@ -1,0 +1,260 @@
+"""Geometry of stars and pixels: tangent planes, matching lists of stars, fitting transformations and WCS.
+
+Pixel positions count from 0, as arrays do; FITS cards count from 1 and astropy's WCS translates.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from astropy.io import fits
+
+# Everything that a WCS may have left in a header: removed before a new one is written.
+WCS_CARDS = (
+    r"^(CTYPE|CRVAL|CRPIX|CDELT|CROTA|CUNIT|CRDER|CSYER)[12]$|^(CD|PC|PV)[12]_\d+$|^(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$"
+    r"|^(EQUINOX|EPOCH|RADESYS|RADECSYS|LONPOLE|LATPOLE|WCSAXES|PLTSOLVD|PA|WCSNAME|TR[12]_\d+|AMD[XY]\d+|PPO\d|PLTRAH|IMAGEW|IMAGEH)$"
+)
+
+
+def read_wcs(header: fits.Header):
+    """The celestial WCS of a header as astropy's, or None where there is none that can be used."""
+    import warnings
+
+    from astropy.wcs import WCS
+
+    if "CTYPE1" not in header or "CRVAL1" not in header:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            wcs = WCS(header, naxis=2)
+            usable = wcs.has_celestial and abs(np.linalg.det(wcs.pixel_scale_matrix)) > 0
+        except Exception:  # astropy raises many kinds for broken cards; all mean: no WCS to be had
+            return None
+    return wcs if usable else None
+
+
+def wcs_cards(wcs) -> fits.Header:
+    """The cards of a WCS, CD matrix and SIP terms included."""
+    header = wcs.to_header(relax=True)
+    matrix = wcs.pixel_scale_matrix
+    for name in list(header):
+        if name.startswith(("PC", "CDELT")):
+            del header[name]
+    for i in (0, 1):
+        for j in (0, 1):
+            header[f"CD{i + 1}_{j + 1}"] = (matrix[i, j], "[deg/pix]")
+    return header
+
+
+def replace_wcs(header: fits.Header, wcs) -> fits.Header:
+    """A copy of a header with one WCS and no left-overs of an older one; with None as `wcs` without any."""
+    import re
+
+    clean = header.copy()
+    for keyword in {k for k in clean if re.match(WCS_CARDS, k)}:
+        clean.remove(keyword, remove_all=True)
+    if wcs is not None:
+        clean.extend(wcs_cards(wcs).cards, update=True)
+    return clean
+
+
+def tangent_wcs(crval, crpix, cd):
+    """A TAN WCS; crpix from 0 (x, y), cd in deg/pix (2, 2)."""
+    from astropy.wcs import WCS
+
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.crval = crval
+    wcs.wcs.crpix = np.asarray(crpix, float) + 1
+    wcs.wcs.cd = cd
+    wcs.wcs.radesys = "ICRS"
+    wcs.wcs.set()
+    return wcs
+
+
+def pixel_plane():
+    """A WCS that only counts pixels: an arbitrary tangent plane of one arcsec pixels, for targets without a solution.
+
+    Two frames on this plane are related by an exact affine transformation. It is never written to a product.
+    """
+    return tangent_wcs((0.0, 0.0), (0.0, 0.0), np.diag([1 / 3600, 1 / 3600]))
+
+
+def moved(wcs, transform: np.ndarray):
+    """The WCS of a frame whose pixels (x, y) lie at transform @ (x, y, 1) on the pixels of `wcs` (without SIP).
+
+    transform  (2, 3) affine matrix
+    """
+    linear, shift = transform[:, :2], transform[:, 2]
+    crpix = np.linalg.solve(linear, wcs.wcs.crpix - 1 - shift)
+    return tangent_wcs(wcs.wcs.crval, crpix, wcs.pixel_scale_matrix @ linear)
+
+
+def without_distortion(wcs, shape):
+    """The TAN WCS nearest to `wcs` over an image of shape (ny, nx), referred to the image's centre."""
+    ny, nx = shape
+    centre = np.array([(nx - 1) / 2, (ny - 1) / 2])
+    crval = wcs.all_pix2world([centre], 0)[0]
+    x, y = np.meshgrid(np.linspace(0, nx - 1, 15), np.linspace(0, ny - 1, 15))
+    xy = np.column_stack([x.ravel(), y.ravel()])
+    return fit_tangent(xy, wcs.all_pix2world(xy, 0), crval)
+
+
+def fit_tangent(xy: np.ndarray, sky: np.ndarray, crval):
+    """Least-squares TAN WCS through pixels (n, 2) and sky positions (n, 2) in degrees, tangent at about `crval`."""
+    plane = to_plane(sky, crval)
+    design = np.column_stack([xy, np.ones(len(xy))])
+    solution = np.linalg.lstsq(design, plane, rcond=None)[0]
+    cd, offset = solution[:2].T, solution[2]
+    return tangent_wcs(crval, np.linalg.solve(cd, -offset), cd)
+
+
+def refit(wcs, xy: np.ndarray, sky: np.ndarray, shift_only: bool = False):
+    """The WCS with its linear part fitted anew to stars; its SIP terms and tangent point stay.
+
+    xy (n, 2) pixels from 0, sky (n, 2) degrees. With `shift_only` (few stars) scale and rotation stay too. Moving the
+    tangent point turns the axes a little, so large corrections are made in repeated calls. Other projections than TAN
+    are returned as they are.
+    """
+    if not wcs.wcs.ctype[0].startswith("RA---TAN"):
+        return wcs
+    focal = wcs.pix2foc(xy, 0) - (wcs.wcs.crpix - 1)  # pix2foc applies SIP alone
+    plane = to_plane(sky, wcs.wcs.crval)
+    matrix = wcs.pixel_scale_matrix
+    if shift_only:
+        offset = np.median(plane - focal @ matrix.T, axis=0)
+    else:
+        solution = np.linalg.lstsq(np.column_stack([focal, np.ones(len(xy))]), plane, rcond=None)[0]
+        matrix, offset = solution[:2].T, solution[2]
+    # The offset is taken up by the tangent point: with SIP, whose origin is CRPIX, the pixel cannot move.
+    new = tangent_wcs(from_plane(offset[None], wcs.wcs.crval)[0], wcs.wcs.crpix - 1, matrix)
+    if wcs.sip is not None:
+        new.sip = wcs.sip
+        new.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
+    return new
+
+
+def to_plane(sky: np.ndarray, crval) -> np.ndarray:
+    """Gnomonic projection of (n, 2) degrees about crval: (n, 2) degrees on the tangent plane."""
+    ra, dec = np.radians(np.asarray(sky, float).T)
+    ra0, dec0 = np.radians(crval)
+    d = ra - ra0
+    denominator = np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(d)
+    xi = np.cos(dec) * np.sin(d) / denominator
+    eta = (np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * np.cos(d)) / denominator
+    return np.degrees(np.column_stack([xi, eta]))
+
+
+def from_plane(plane: np.ndarray, crval) -> np.ndarray:
+    """The inverse of `to_plane`."""
+    xi, eta = np.radians(np.asarray(plane, float).T)
+    ra0, dec0 = np.radians(crval)
+    below = np.cos(dec0) - eta * np.sin(dec0)
+    ra = ra0 + np.arctan2(xi, below)
+    dec = np.arctan2(np.sin(dec0) + eta * np.cos(dec0), np.hypot(xi, below))
+    return np.degrees(np.column_stack([ra % (2 * np.pi), dec]))
+
+
+def separation(a, b):
+    """Angle in degrees between positions (..., 2) (ra, dec) in degrees."""
+    ra1, dec1 = np.moveaxis(np.radians(np.asarray(a, float)), -1, 0)
+    ra2, dec2 = np.moveaxis(np.radians(np.asarray(b, float)), -1, 0)
+    sines = np.sin((dec2 - dec1) / 2) ** 2 + np.cos(dec1) * np.cos(dec2) * np.sin((ra2 - ra1) / 2) ** 2
+    return np.degrees(2 * np.arcsin(np.sqrt(np.clip(sines, 0, 1))))
+
+
+def nearest(a: np.ndarray, b: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the pairs of points (n, 2), (m, 2) that are each other's nearest within `radius`."""
+    from scipy.spatial import cKDTree
+
+    if not len(a) or not len(b):
+        return np.zeros(0, int), np.zeros(0, int)
+    distance, to_b = cKDTree(b).query(a, distance_upper_bound=radius)
+    _, to_a = cKDTree(a).query(b)
+    i = np.flatnonzero(np.isfinite(distance))
+    i = i[to_a[to_b[i]] == i]
+    return i, to_b[i]
+
+
+def fit_affine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Least-squares affine transformation (2, 3) that takes points a (n, 2) to b (n, 2)."""
+    return np.linalg.lstsq(np.column_stack([a, np.ones(len(a))]), b, rcond=None)[0].T
+
+
+def fit_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Least-squares shift, rotation, scale (and mirror where that fits better) that takes a to b, as (2, 3).
+
+    With z = x + iy: b = p a + q, or b = p conj(a) + q for the mirrored field.
+    """
+    za, zb = a @ [1, 1j], b @ [1, 1j]
+    best = None
+    for mirrored in (False, True):
+        z = za.conj() if mirrored else za
+        (p, q), *_ = np.linalg.lstsq(np.column_stack([z, np.ones(len(z))]), zb, rcond=None)
+        rms = np.abs(p * z + q - zb).std()
+        if best is None or rms < best[0]:
+            sign = -1 if mirrored else 1
+            best = rms, np.array([[p.real, -sign * p.imag, q.real], [p.imag, sign * p.real, q.imag]])
+    return best[1]
+
+
+def apply_affine(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (n, 2) through an affine transformation (2, 3)."""
+    return points @ transform[:, :2].T + transform[:, 2]
+
+
+def match_stars(a: np.ndarray, b: np.ndarray, tolerance: float = 2.0, brightest: int = 25, least: int = 6):
+    """Match two lists of stars, brightest first, without knowing shift, rotation or scale.
+
+    Triangles of bright stars have two ratios of sides that no shift, rotation or scale changes (Groth 1986, AJ 91,
+    1244). Each pair of similar triangles proposes a similarity; the one that most stars of both lists agree with wins,
+    and is refined by an affine fit to all its pairs.
+    a (n, 2), b (m, 2) pixels. Returns (transform (2, 3) from a to b, indices into a, indices into b).
+    Raises ValueError with the number of stars where fewer than `least` agree.
+    """
+    from scipy.spatial import cKDTree
+
+    if min(len(a), len(b)) < least:
+        raise ValueError(f"{min(len(a), len(b))} stars, at least {least} are needed to match frames")
+    shapes_a, corners_a = _triangles(a[:brightest])
+    shapes_b, corners_b = _triangles(b[:brightest])
+    pairs = cKDTree(shapes_a).query_ball_tree(cKDTree(shapes_b), 0.004)
+    tree = cKDTree(b)
+    bright = a[: 3 * brightest]
+    best, most = None, 0
+    proposals = ((i, j) for i, candidates in enumerate(pairs) for j in candidates)
+    for tried, (i, j) in enumerate(proposals):
+        if tried > 20_000 or most > 0.6 * min(len(bright), len(b)):
+            break
+        transform = fit_similarity(a[corners_a[i]], b[corners_b[j]])
+        distance, _ = tree.query(apply_affine(transform, bright), distance_upper_bound=tolerance)
+        agreeing = int(np.isfinite(distance).sum())
+        if agreeing > most:
+            best, most = transform, agreeing
+    if most < least:
+        raise ValueError(f"only {most} stars agree with any shift, rotation and scale, at least {least} are needed")
+    transform = best
+    for fit in (fit_similarity, fit_affine, fit_affine):
+        i, j = nearest(apply_affine(transform, a), b, tolerance)
+        if len(i) < least:
+            raise ValueError(f"only {len(i)} stars agree with any shift, rotation and scale, at least {least} are needed")
+        transform = fit(a[i], b[j])
+    i, j = nearest(apply_affine(transform, a), b, tolerance)
+    return transform, i, j
+
+
+def _triangles(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shapes (t, 2) and corners (t, 3) of all triangles: corners in the order of the lengths of the opposite sides,
+    shape the shortest and the middle side over the longest. Triangles too flat or too equal in sides say little."""
+    corners = np.array(list(combinations(range(len(points)), 3)))
+    p = points[corners]
+    sides = np.stack([np.linalg.norm(p[:, 1] - p[:, 2], axis=1), np.linalg.norm(p[:, 0] - p[:, 2], axis=1), np.linalg.norm(p[:, 0] - p[:, 1], axis=1)], axis=1)
+    order = np.argsort(sides, axis=1)
+    sides = np.take_along_axis(sides, order, axis=1)
+    corners = np.take_along_axis(corners, order, axis=1)
+    shapes = sides[:, :2] / np.maximum(sides[:, 2:], 1e-9)
+    telling = (sides[:, 0] > 20) & (shapes[:, 1] < 0.98) & (shapes[:, 1] - shapes[:, 0] > 0.02)
+    return shapes[telling], corners[telling]

@@ -1,0 +1,76 @@
+"""The configuration: checked against its schema, with sentences that name the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+
+class ConfigError(ValueError):
+    """Something in the configuration is wrong; the message says what and how to mend it."""
+
+
+def complete(config: dict, schema: dict) -> dict:
+    """A copy of a configuration with all defaults filled in.
+
+    Keys that are paths or names are taken as text, since `--config raw=230313` arrives as a number; `null` means the
+    default. Raises ConfigError naming all faults at once.
+    """
+    from jsonschema import Draft202012Validator
+
+    config = _as_described(config, schema)
+    faults = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda fault: list(map(str, fault.absolute_path)))
+    if faults:
+        raise ConfigError("\n".join(_sentence(fault) for fault in faults))
+    return config
+
+
+def read_schema(path) -> dict:
+    """The schema file as a dict."""
+    import yaml
+
+    return yaml.safe_load(Path(path).read_text())
+
+
+def _as_described(value, schema: dict):
+    """A value with the types and the defaults that the schema names."""
+    types = schema.get("type", [])
+    types = [types] if isinstance(types, str) else types
+    if "object" in types and isinstance(value, dict):
+        described = schema.get("properties", {})
+        out = {key: _as_described(item, described.get(key, {})) for key, item in value.items() if item is not None or key not in described}
+        for key, part in described.items():
+            if key not in out and ("default" in part or "properties" in part):
+                out[key] = _as_described(part.get("default", {}), part)
+        return out
+    if "array" in types and isinstance(value, list):
+        return [_as_described(item, schema.get("items", {})) for item in value]
+    if "array" in types and isinstance(value, (str, int, float)) and not isinstance(value, bool) and "string" not in types:
+        return [_as_described(value, schema.get("items", {}))]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if "string" in types and number and not {"number", "integer"} & set(types):
+        return str(value)
+    return value
+
+
+def _sentence(fault) -> str:
+    where = ".".join(map(str, fault.absolute_path))
+    if fault.validator == "additionalProperties":
+        known = list(fault.schema.get("properties", {}))
+        unknown = [key for key in fault.instance if key not in known]
+        return "\n".join(_unknown(f"{where}.{key}" if where else key, key, known) for key in unknown)
+    value = f"{where}: {fault.instance!r}"
+    description = fault.schema.get("description", "") if isinstance(fault.schema, dict) else ""
+    description = f" ({description})" if description else ""
+    if fault.validator == "enum":
+        return f"configuration: {value} is not one of {', '.join(map(str, fault.validator_value))}{description}"
+    if fault.validator == "type":
+        wanted = fault.validator_value if isinstance(fault.validator_value, str) else " or ".join(fault.validator_value)
+        return f"configuration: {value} should be of type {wanted}{description}"
+    return f"configuration: {value}: {fault.message}{description}"
+
+
+def _unknown(where: str, key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(key), known, 1, 0.5)
+    way_out = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    return f"configuration: unknown key {where!r}: {way_out}"

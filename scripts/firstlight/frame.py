@@ -1,0 +1,79 @@
+"""The one value that flows through the chain: an image with its sigma, mask, header and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from astropy.io import fits
+
+
+class Mask:
+    """Bits of a frame's mask; a pixel may carry several. Zero is a good pixel."""
+
+    BAD = 1  # the detector's own fault: hot, dead, or named in a mask file
+    SATURATED = 2  # at or above the saturation level on raw ADU, or next to such a pixel
+    COSMIC_RAY = 4  # a particle hit, in this frame alone
+    LOW_FLAT = 8  # response too low to divide by
+    NO_DATA = 16  # outside of the image, or not a number
+    INTERPOLATED = 32  # the value was replaced from good neighbours
+
+    NAMES = {1: "BAD", 2: "SATURATED", 4: "COSMIC_RAY", 8: "LOW_FLAT", 16: "NO_DATA", 32: "INTERPOLATED"}
+    # Values under these bits say nothing about the sky. A saturated pixel does: at least this much.
+    UNUSABLE = BAD | COSMIC_RAY | LOW_FLAT | NO_DATA
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image and what is known about it.
+
+    data    float32 (ny, nx), in `unit`
+    sigma   float32 (ny, nx), standard deviation of `data` in the same unit; None before `deviation`
+    mask    uint8 (ny, nx), bits of `Mask`
+    header  FITS header without the cards that describe the array itself
+    unit    "adu" or "electron"
+    """
+
+    data: np.ndarray
+    header: fits.Header
+    sigma: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    unit: str = "adu"
+
+    def __post_init__(self):
+        if self.mask is None:
+            object.__setattr__(self, "mask", np.zeros(self.data.shape, np.uint8))
+        for name in ("sigma", "mask"):
+            array = getattr(self, name)
+            if array is not None and array.shape != self.data.shape:
+                raise ValueError(f"{name} is {size(array)} but the image is {size(self.data)}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.data.shape
+
+    def with_(self, keywords: dict | None = None, **changes) -> Frame:
+        """A copy with some parts replaced and `keywords` (value, or (value, comment)) set in a copy of the header."""
+        header = changes.pop("header", self.header)
+        if keywords:
+            header = header.copy()
+            for key, value in keywords.items():
+                header[key] = value
+        return replace(self, header=header, **changes)
+
+
+def size(array: np.ndarray) -> str:
+    """'1024x2048' for people: columns by rows, as cameras are described."""
+    ny, nx = array.shape
+    return f"{nx}x{ny}"
+
+
+def must_match(frame: Frame, master: Frame, what: str) -> None:
+    """Raise ValueError unless a master has the frame's size and unit."""
+    if master.shape != frame.shape:
+        raise ValueError(
+            f"{what} is {size(master.data)} but the frame is {size(frame.data)}: same binning and trim section?"
+        )
+    if master.unit != frame.unit:
+        raise ValueError(f"{what} is in {master.unit} but the frame is in {frame.unit}: same gain for both?")

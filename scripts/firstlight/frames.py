@@ -1,0 +1,500 @@
+"""The frames table: one row per raw file that can be used, and the reason for each that cannot.
+
+`update` brings it up to date and opens only files whose size or time stamp is new; everybody else only reads it.
+Names in it are the parts of paths: they come from headers, and a frame that is added renames nothing that is there.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import inspect
+import io
+import json
+import os
+import re
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import date, datetime, timedelta
+from functools import cache
+from operator import attrgetter
+
+from . import header as headers
+from . import raw
+from .header import Description, Settings, safe_name, unique_names
+from .provenance import identity
+
+SCHEMA = 1  # of the cache; the part of it that is read from files also depends on raw.READER
+SAVE_EVERY = 1000  # files: an interrupted first reading is not lost
+
+
+@dataclass(frozen=True)
+class Row:
+    """One raw frame. `name`, `night`, `target`, `filter`, `camera` are safe as parts of a path, the wildcards."""
+
+    path: str
+    name: str  # the file's stem and 8 digits of its pixel hash
+    kind: str  # bias, dark, flat, flatdark, light
+    night: str  # local date of the evening, or "unknown"
+    target: str  # of lights, "" for others
+    filter: str  # "none" where no filter is named
+    camera: str  # equal where a master of one frame fits the other
+    exposure: float | None  # s
+    binning: str
+    gain_setting: str
+    temperature: float | None  # deg C
+    nx: int
+    ny: int
+    time: str | None  # UTC, start of the exposure
+    instrument: str
+    readout: str
+    offset: str
+    telescope: str
+    focal_length: float | None  # mm
+    rotator: float | None  # deg
+    object: str  # the target as people write it
+    band: str  # the filter as people write it
+    ra: float | None  # deg, as the header says
+    dec: float | None  # deg
+    scale: float | None  # arcsec/pix, as the header says
+    header_hash: str  # after repairs
+    pixel_hash: str
+    notes: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that is not used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class Table:
+    """All frames in the order of their paths, and all files that cannot be used."""
+
+    rows: list[Row] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+# --- Bringing the table up to date ----------------------------------------------------------------------------------
+def update(
+    raw_folders: str | Iterable[str],
+    results: str,
+    settings: Settings | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Table:
+    """Bring frames.csv and rejected.csv in the results folder up to date with the raw folders; returns the table.
+
+    Only files with a new size or time stamp are opened; changed settings need no file, as the cache
+    (.firstlight/frames.json) keeps the headers. A file is written only if its content changes.
+    `progress(done, total)` is called as files are read. Raises ValueError where a raw folder does not exist.
+    """
+    roots = [raw_folders] if isinstance(raw_folders, (str, os.PathLike)) else list(raw_folders)
+    settings = replace(settings or Settings(), raw=tuple(map(os.fspath, roots)))
+    cached = _load(results)
+    files = cached["files"]
+    paths = raw.find(roots, exclude=[results])
+    stamps = {path: raw.stamp(path) for path in paths}
+    gone = set(files) - set(paths)
+    for path in gone:
+        del files[path]
+    new = [
+        path
+        for path in paths
+        if path not in files or stamps[path] is None or files[path]["stamp"] != list(stamps[path])
+    ]
+    if not new and not gone and cached.get("made") == [_wanted(settings), _written(results)]:
+        return read(results)
+    try:
+        with raw.quiet():
+            _read_files(new, stamps, files, progress, lambda: _save(results, cached))
+            _describe_files(cached, settings)
+        table = _table(cached)
+        raw.write_text(os.path.join(results, "frames.csv"), _to_csv(Row, table.rows))
+        raw.write_text(os.path.join(results, "rejected.csv"), _to_csv(Rejected, table.rejected))
+        cached["made"] = [_wanted(settings), _written(results)]
+    finally:
+        _save(results, cached)
+    return table
+
+
+def read(results: str) -> Table:
+    """The table as it stands in the results folder. Raises FileNotFoundError where there is none."""
+    return Table(_from_csv(Row, results, "frames.csv"), _from_csv(Rejected, results, "rejected.csv"))
+
+
+def _written(results: str) -> str:
+    """Tells whether the table's files are those that were last written here."""
+    return identity(*(raw.read_text(os.path.join(results, name)) for name in ("frames.csv", "rejected.csv")))
+
+
+def _read_files(paths, stamps, files: dict, progress, save) -> None:
+    """Read new files into the cache; hashing lets go of Python's lock, so threads help."""
+    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+        waiting = {pool.submit(_entry, path, stamps[path]): path for path in paths}
+        try:
+            for done, future in enumerate(as_completed(waiting), 1):
+                files[waiting[future]] = future.result()
+                if progress:
+                    progress(done, len(paths))
+                if done % SAVE_EVERY == 0:
+                    save()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _entry(path: str, stamp) -> dict:
+    """What the cache keeps of one file."""
+    kept = {"stamp": list(stamp) if stamp else None}
+    try:
+        scan = raw.scan(path)
+    except ValueError as error:
+        return {**kept, "error": str(error)}
+    except (OSError, MemoryError) as error:  # may pass: without a stamp it is tried again the next time
+        return {"stamp": None, "error": _trouble(path, error)}
+    text = base64.b64encode(zlib.compress(scan.text.encode("ascii"), 1)).decode("ascii")
+    return {**kept, "text": text} | {key: value for key, value in asdict(scan).items() if key != "text"}
+
+
+def _trouble(path: str, error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to read it"
+    if os.path.islink(path) and not os.path.exists(path):
+        return "a link to a file that is not there"
+    return f"cannot be read: {error.strerror or error}"
+
+
+def _describe_files(cached: dict, settings: Settings) -> None:
+    """Say anew what headers mean, for new files and, where the settings or the dialects changed, for all."""
+    everything = cached.get("settings") != _wanted(settings)
+    for path, entry in cached["files"].items():
+        if "text" in entry and (everything or "said" not in entry):
+            entry["said"] = _said(path, entry, settings)
+    cached["settings"] = _wanted(settings)
+
+
+def _wanted(settings: Settings) -> str:
+    """Changes when the settings do, or the code that understands headers."""
+    return identity(json.dumps(asdict(settings), default=str, sort_keys=True), _dialect())
+
+
+@cache
+def _dialect() -> str:
+    return identity(inspect.getsource(headers), *map(inspect.getsource, (_said, _reason, _table, Row)))
+
+
+def _said(path: str, entry: Mapping, settings: Settings) -> dict:
+    """Description, hash of the header, and the reason for a rejection or None; without opening the file."""
+    text = zlib.decompress(base64.b64decode(entry["text"])).decode("ascii")
+    values, notes = raw.values(text)
+    values = headers.repair(values, path, settings.header)
+    out = headers.describe(values, path, settings)
+    out.notes = entry["notes"] + notes + out.notes
+    out.read_from.update(headers.detector(values, settings.cameras).read_from)
+    return {
+        "description": asdict(out),
+        "header_hash": header_hash(values),
+        "reason": _reason(values, entry, out, settings),
+    }
+
+
+def header_hash(values: Mapping) -> str:
+    """Hash of what a header says: keywords and values in any order, without remarks and storage."""
+    said = sorted(
+        (key, "" if type(value).__name__ == "Undefined" else repr(value))
+        for key, value in values.items()
+        if key not in raw.REMARKS and not headers.structural(key)
+    )
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
+
+
+def _reason(values: Mapping, entry: Mapping, out: Description, settings: Settings) -> str | None:
+    if entry["constant"] is not None:
+        return f"every pixel has the same value ({entry['constant']:g})"
+    done = headers.processed(values)
+    if done and done.startswith("FLVERS"):
+        return f"made by firstlight ({done}): not a raw frame"
+    if done and not settings.calibrated:
+        return f"already calibrated or stacked ({done}): set calibrated: true to use such frames"
+    colour = headers.colour_sensor(values, settings.cameras)
+    if colour:
+        return f"colour sensor ({colour}): one-shot-colour frames are not supported yet"
+    if out.kind == "other":
+        return f"{out.read_from['kind']}: neither a light nor a calibration frame"
+    return None
+
+
+# --- From descriptions to rows --------------------------------------------------------------------------------------
+def _table(cached: dict) -> Table:
+    table, used = Table(), {}
+    for path, entry in sorted(cached["files"].items()):
+        reason = entry.get("error") or entry["said"]["reason"]
+        if reason:
+            table.rejected.append(Rejected(path, reason))
+        else:
+            used[path] = entry
+    for path, twin in _duplicates(used).items():
+        del used[path]
+        table.rejected.append(Rejected(path, f"same pixels as {twin}"))
+    table.rejected.sort(key=lambda rejected: rejected.path)
+    said = {path: Description(**entry["said"]["description"]) for path, entry in used.items()}
+    _join_pointings(said)
+    nights = _nights(said)
+    names = _names(said, used, cached)
+    for path, entry in used.items():
+        table.rows.append(_row(path, entry, said[path], nights[path], {part: names[part][path] for part in names}))
+    return table
+
+
+def _duplicates(used: Mapping) -> dict[str, str]:
+    """{path: the copy that stays}: the plainest, not compressed, then the shortest path, then by the alphabet."""
+    twins = defaultdict(list)
+    for path, entry in used.items():
+        twins[entry["pixel_hash"]].append(path)
+    best = {key: min(paths, key=lambda path: (not raw.unpacked(path), len(path), path)) for key, paths in twins.items()}
+    return {path: best[key] for key, paths in twins.items() for path in paths if path != best[key]}
+
+
+def _row(path: str, entry: Mapping, said: Description, night: str, names: Mapping) -> Row:
+    return Row(
+        path=path,
+        name=f"{safe_name(raw.stem(path))}_{entry['pixel_hash'][:8]}",
+        kind=said.kind,
+        night=night,
+        target=names["target"] if said.kind == "light" else "",
+        filter=names["filter"],
+        camera=names["camera"],
+        nx=entry["nx"],
+        ny=entry["ny"],
+        object=said.target,
+        band=said.filter,
+        header_hash=entry["said"]["header_hash"],
+        pixel_hash=entry["pixel_hash"],
+        notes="; ".join(said.notes),
+        **{key: getattr(said, key) for key in _COPIED},
+    )
+
+
+_COPIED = (
+    "exposure", "binning", "gain_setting", "temperature", "time", "instrument", "readout", "offset", "telescope",
+    "focal_length", "rotator", "ra", "dec", "scale",
+)  # fmt: skip
+
+
+def _join_pointings(said: Mapping[str, Description], radius: float = 0.25) -> None:
+    """Lights named by their pointing share the name of the earliest within `radius` deg: dithers are one target."""
+    known: list[Description] = []
+    nameless = [one for one in said.values() if one.read_from.get("target") == "pointing"]
+    for one in sorted(nameless, key=lambda one: one.time or "9"):
+        near = next((other for other in known if _distance(one, other) < radius), None)
+        if near:
+            one.target = near.target
+        else:
+            known.append(one)
+
+
+def _distance(one: Description, other: Description) -> float:
+    """Degrees on the sky between two pointings (haversine)."""
+    from math import asin, cos, degrees, radians, sin, sqrt
+
+    ra1, dec1, ra2, dec2 = map(radians, (one.ra, one.dec, other.ra, other.dec))
+    half = sin((dec2 - dec1) / 2) ** 2 + cos(dec1) * cos(dec2) * sin((ra2 - ra1) / 2) ** 2
+    return degrees(2 * asin(min(1.0, sqrt(half))))
+
+
+# --- Nights ---------------------------------------------------------------------------------------------------------
+def _nights(said: Mapping[str, Description]) -> dict[str, str]:
+    """The night of each frame; where a header tells no longitude, the day is cut at its longest gap over all frames."""
+    moments = {path: datetime.fromisoformat(one.time) for path, one in said.items() if one.time}
+    noon = longest_gap(_hours(moment) for moment in moments.values())
+    nights = {}
+    for path, one in said.items():
+        if one.night or path not in moments:
+            nights[path] = one.night or "unknown"
+        else:
+            folder = date.fromisoformat(one.folder_night) if one.folder_night else None
+            nights[path] = headers.night_of(moments[path] + timedelta(hours=12 - noon), folder).isoformat()
+    return nights
+
+
+def _hours(moment: datetime) -> float:
+    return moment.hour + moment.minute / 60 + moment.second / 3600
+
+
+def longest_gap(hours: Iterable[float]) -> float:
+    """The middle of the longest stretch of the 24 h circle without any of these times of day: where noon must lie.
+
+    Returned as UTC hours from -1 to 23, so that the turn of the date falls into the Pacific, where the fewest
+    observers are. One more time inside the night moves no frame to another night.
+    """
+    times = sorted({hour % 24 for hour in hours})
+    if not times:
+        return 12.0
+    gaps = [(later - earlier, earlier) for earlier, later in zip(times, [*times[1:], times[0] + 24], strict=True)]
+    length, start = max(gaps, key=lambda gap: (gap[0], -gap[1]))
+    middle = (start + length / 2) % 24
+    return middle - 24 if middle >= 23 else middle
+
+
+# --- Names ----------------------------------------------------------------------------------------------------------
+def _names(said: Mapping[str, Description], used: Mapping, cached: dict) -> dict[str, dict[str, str]]:
+    """{"target", "filter", "camera"}: {path: safe name}. Names given before stay: the cache remembers them."""
+    kept = cached.get("names", {})
+    _one_spelling(said, kept.get("target", {}))
+    texts = {
+        "target": {path: one.target for path, one in said.items() if one.kind == "light"},
+        "filter": {path: one.filter for path, one in said.items()},
+        "camera": {path: camera_text(one, used[path]["nx"], used[path]["ny"]) for path, one in said.items()},
+    }
+    limits = {"target": 40, "filter": 40, "camera": 60}
+    given = {part: unique_names(texts[part].values(), kept.get(part), limits[part]) for part in texts}
+    cached["names"] = given
+    return {part: {path: given[part].get(texts[part].get(path, ""), "") for path in said} for part in texts}
+
+
+def _one_spelling(said: Mapping[str, Description], kept: Mapping[str, str]) -> None:
+    """Targets that differ in case and blanks alone get one spelling: the one in use, else that with most capitals."""
+    spellings = defaultdict(set)
+    lights = [one for one in said.values() if one.kind == "light"]
+    for one in lights:
+        spellings[headers.target_key(one.target)].add(one.target)
+    chosen = {key: _best(texts, kept) for key, texts in spellings.items()}
+    for one in lights:
+        one.target = chosen[headers.target_key(one.target)]
+
+
+def _best(texts: set[str], kept: Mapping[str, str]) -> str:
+    return min(texts, key=lambda text: (text not in kept, -sum(map(str.isupper, text)), len(text), text))
+
+
+def camera_text(said: Description, nx: int, ny: int) -> str:
+    """What must agree for a master to fit, in one text that depends on this frame alone: 'dcam_1x1_1024x1024_g100'."""
+    parts = [said.instrument, said.binning, f"{nx}x{ny}"]
+    if said.readout.lower() not in headers.USUAL_READOUT:
+        parts.append(said.readout)
+    parts += [f"{letter}{value}" for letter, value in (("g", said.gain_setting), ("o", said.offset)) if value]
+    return "_".join(filter(None, parts))
+
+
+# --- Files ----------------------------------------------------------------------------------------------------------
+def _cache_path(results: str) -> str:
+    return os.path.join(results, raw.MARKER, "frames.json")
+
+
+def _load(results: str) -> dict:
+    """The cache, or an empty one where there is none, it is of another version, or damaged."""
+    version = [SCHEMA, raw.READER]
+    try:
+        found = json.loads(raw.read_text(_cache_path(results)) or "{}")
+    except ValueError:
+        found = {}
+    if isinstance(found, dict) and found.get("version") == version:
+        return found
+    names = found.get("names", {}) if isinstance(found, dict) else {}
+    return {"version": version, "names": names, "files": {}}
+
+
+def _save(results: str, cached: dict) -> None:
+    # A name that is not UTF-8 holds lone surrogates: JSON's escapes carry them as they are.
+    raw.write_text(_cache_path(results), json.dumps(cached, separators=(",", ":")))
+
+
+def _to_csv(kind, rows: Iterable) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(part.name for part in fields(kind))
+    writer.writerows(map(attrgetter(*(part.name for part in fields(kind))), rows))
+    return text.getvalue()
+
+
+def _from_csv(kind, results: str, name: str) -> list:
+    path = os.path.join(results, name)
+    text = raw.read_text(path)
+    if text is None:
+        raise FileNotFoundError(f"{path} is not there: run snakemake plan once to make the frames table")
+    lines = csv.reader(io.StringIO(text, newline=""))
+    if next(lines, None) != [part.name for part in fields(kind)]:
+        raise ValueError(f"{path} is of another version: remove it and run snakemake plan")
+    columns = [_column(part.type, column) for part, column in zip(fields(kind), zip(*lines, strict=True), strict=False)]
+    return [kind(*values) for values in zip(*columns, strict=True)]
+
+
+def _column(type_: str, texts: Iterable[str]) -> list:
+    """Values of one column; an empty field is None where the type allows it."""
+    plain = {"int": int, "float": float}.get(type_.split(" ")[0], str)
+    if type_.endswith("None"):
+        return [plain(text) if text else None for text in texts]
+    return list(texts) if plain is str else list(map(plain, texts))
+
+
+# --- What was read from where ---------------------------------------------------------------------------------------
+_REPORTED = (
+    "kind", "time", "night", "target", "filter", "exposure", "temperature", "instrument", "binning", "readout",
+    "gain_setting", "offset", "telescope", "focal_length", "rotator", "coordinates", "scale", "gain", "read_noise",
+    "saturation", "bias_level", "trim", "overscan",
+)  # fmt: skip
+_NEEDS_LIGHT = {"target", "coordinates", "scale"}
+
+
+def headers_report(results: str) -> str:
+    """For people: which keyword gave what in how many frames, what nothing gave, notes, and rejected files."""
+    table = read(results)
+    files = _load(results)["files"]
+    said = {row.path: files[row.path]["said"]["description"] for row in table.rows if row.path in files}
+    lines = [f"{len(table.rows)} frames, {len(table.rejected)} files rejected"]
+    silent = [name for name in _REPORTED if not any(_given(name, one) for one in said.values())]
+    for name in (name for name in _REPORTED if name not in silent):
+        lines += ["", name.replace("_", " "), *_sources(name, said)]
+    if silent:
+        lines += ["", f"nothing gave: {', '.join(silent).replace('_', ' ')}"]
+    notes = defaultdict(list)
+    for path, one in said.items():
+        for note in one["notes"]:
+            notes[note].append(path)
+    lines += ["", "notes", *_grouped(notes)]
+    reasons = defaultdict(list)
+    for rejected in table.rejected:
+        reasons[rejected.reason].append(rejected.path)
+    return "\n".join([*lines, "", "rejected", *_grouped(reasons)]) + "\n"
+
+
+def _sources(name: str, said: Mapping[str, Mapping]) -> list[str]:
+    """One line for each keyword that gave a field, with its values where they are few, and one for "nothing"."""
+    sources: dict[str, Counter] = defaultdict(Counter)
+    for one in said.values():
+        source = _given(name, one)
+        if source is not None:
+            keywords = re.findall(r"([A-Z0-9_-]+) = ", source)
+            values = re.sub(r"[A-Z0-9_-]+ = ", "", source) if keywords else ""
+            sources[", ".join(keywords) or source][values] += 1
+        elif name not in _NEEDS_LIGHT or one["kind"] == "light":
+            sources["nothing"][""] += 1
+    ordered = sorted(sources.items(), key=lambda item: -item[1].total())
+    return [f"{values.total():6d}  {keyword}{_values(values)}" for keyword, values in ordered]
+
+
+def _given(name: str, one: Mapping) -> str | None:
+    if name == "night" and one["time"] and not one["night"]:
+        return "the longest gap of the day"
+    return one["read_from"].get(name)
+
+
+def _values(values: Counter) -> str:
+    shown = [f"{value} ({count})" for value, count in values.most_common() if value]
+    if not shown:
+        return ""
+    return ":  " + ", ".join(shown) if len(shown) <= 4 else f":  {len(shown)} values, such as {min(values)}"
+
+
+def _grouped(groups: Mapping[str, list[str]]) -> list[str]:
+    if not groups:
+        return ["     0"]
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [f"{len(paths):6d}  {text}   e.g. {paths[0]}" for text, paths in ordered]

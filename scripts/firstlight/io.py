@@ -1,0 +1,237 @@
+"""Files of the project's own: products and tables, written whole or not at all. Raw frames are read in `raw`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.io.fits.verify import VerifyWarning
+
+from . import __version__
+from .frame import Frame, Mask
+
+# Cards that describe how an array is stored, not what it shows.
+STRUCTURAL = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS")
+STORAGE = ("BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM", "EXTNAME", "EXTVER", "INHERIT", "BUNIT")
+
+
+@contextmanager
+def whole(path):
+    """A path to write to, beside `path`; it takes the name `path` only once it is complete.
+
+    The suffix is kept, since writers go by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_frame(path, frame: Frame, extensions: list[fits.hdu.base.ExtensionHDU] | None = None) -> None:
+    """Write a frame so that `CCDData.read` opens it: image, UNCERT (standard deviation), MASK (bits), then `extensions`."""
+    hdus = fits.HDUList([fits.PrimaryHDU(np.ascontiguousarray(frame.data, np.float32), product_header(frame.header))])
+    hdus[0].header["BUNIT"] = (frame.unit, "unit of the image and of UNCERT")
+    if frame.sigma is not None:
+        uncert = fits.ImageHDU(np.ascontiguousarray(frame.sigma, np.float32), name="UNCERT")
+        uncert.header["UTYPE"] = ("StdDevUncertainty", "one standard deviation")
+        uncert.header["BUNIT"] = frame.unit
+        hdus.append(uncert)
+    mask = fits.ImageHDU(frame.mask, name="MASK")
+    for bit, name in Mask.NAMES.items():
+        mask.header[f"BIT{bit.bit_length() - 1}"] = (name, f"value {bit}")
+    hdus.append(mask)
+    hdus.extend(extensions or [])
+    _write(path, hdus)
+
+
+def write_dropped(path, step: str, reason: str, header: fits.Header | None = None) -> None:
+    """Leave a header-only FITS file in place of a product that could not be made, saying at which step and why."""
+    hdu = fits.PrimaryHDU(header=product_header(header or fits.Header()))
+    hdu.header["FLSTATUS"] = ("dropped", "this frame has no image")
+    hdu.header["FLSTEP"] = (step, "the step that dropped it")
+    hdu.header["FLREASON"] = " ".join(printable(reason).split())
+    _write(path, fits.HDUList([hdu]))
+
+
+def write_header(path, header: fits.Header, tables: dict[str, np.ndarray] | None = None) -> None:
+    """Write a FITS file of a header and named tables, without an image."""
+    hdus = fits.HDUList([fits.PrimaryHDU(header=product_header(header))])
+    hdus.extend(table_hdu(name, rows) for name, rows in (tables or {}).items())
+    _write(path, hdus)
+
+
+def image_hdu(name: str, image: np.ndarray, comment: str) -> fits.ImageHDU:
+    """An image as a named extension."""
+    hdu = fits.ImageHDU(image, name=name)
+    hdu.header["COMMENT"] = comment
+    return hdu
+
+
+def table_hdu(name: str, rows: np.ndarray) -> fits.BinTableHDU:
+    """A structured array as a FITS table; text columns become bytes."""
+    rows = rows.astype([(n, f"S{max(rows.dtype[n].itemsize // 4, 1)}" if rows.dtype[n].kind == "U" else rows.dtype[n]) for n in rows.dtype.names])
+    return fits.BinTableHDU(rows, name=name)
+
+
+def read_frame(path) -> Frame:
+    """Read a product back. Raises ValueError with the reason where it is a dropped frame."""
+    with fits.open(path, memmap=False) as hdus:
+        header = hdus[0].header
+        if is_dropped(header):
+            raise ValueError(dropped_reason(header))
+        names = [hdu.name for hdu in hdus]
+        data = _native(hdus[0].data, np.float32)
+        sigma = _native(hdus["UNCERT"].data, np.float32) if "UNCERT" in names else None
+        mask = np.array(hdus["MASK"].data, np.uint8) if "MASK" in names else None
+    return Frame(data, header, sigma, mask, header.get("BUNIT", "adu"))
+
+
+def read_header(path) -> fits.Header:
+    """The primary header of a product."""
+    return fits.getheader(path)
+
+
+def read_extension(path, name: str) -> np.ndarray:
+    """One table or image of a product, by its name."""
+    return np.array(fits.getdata(path, name))
+
+
+def is_dropped(header: fits.Header) -> bool:
+    """True for the header-only file that stands for a dropped frame."""
+    return header.get("FLSTATUS") == "dropped"
+
+
+def dropped_reason(header: fits.Header) -> str:
+    """The step and the reason of a dropped frame, in words."""
+    return f"{header.get('FLSTEP', '?')}: {header.get('FLREASON', '?')}"
+
+
+def write_table(path, rows: np.ndarray, units: dict[str, str] | None = None, meta: dict | None = None) -> None:
+    """Write a structured array as an ECSV table with units."""
+    from astropy.table import Table
+
+    table = Table(rows, meta=meta or {}, copy=False)
+    for name, unit in (units or {}).items():
+        table[name].unit = unit
+    with whole(path) as part:
+        table.write(part, format="ascii.ecsv", overwrite=True)
+
+
+def read_table(path) -> np.ndarray:
+    """Read a table of numbers that `write_table` wrote, as a structured array; its own few lines, since astropy's
+    reader costs more than the table's use."""
+    with open(path) as file:
+        lines = [line for line in file if not line.startswith("#")]
+    names = lines[0].split()
+    values = np.array([line.split() for line in lines[1:]], dtype=np.float64).reshape(-1, len(names))
+    return np.rec.fromarrays(values.T, names=names).view(np.ndarray) if len(values) else np.zeros(0, [(n, "f8") for n in names])
+
+
+def product_header(header: fits.Header) -> fits.Header:
+    """A copy of a raw or product header, fit to be written: array cards and malformed cards removed, our version set."""
+    clean = fits.Header()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VerifyWarning)
+        for card in header.cards:
+            if card.keyword in STRUCTURAL or card.keyword in STORAGE:
+                continue
+            try:
+                card.verify("silentfix+exception")
+                clean.append(card, end=True)
+            except Exception:  # a card that cannot be mended is left out: the raw frame still has it
+                continue
+    clean["FLVERS"] = (__version__, "version of firstlight")
+    return clean
+
+
+def printable(text: str) -> str:
+    """Text reduced to what a FITS header may hold."""
+    return "".join(c if " " <= c <= "~" else "?" if c > "~" else " " for c in str(text))
+
+
+def _native(array: np.ndarray, dtype) -> np.ndarray:
+    return np.asarray(array, dtype=dtype)
+
+
+def _write(path, hdus: fits.HDUList) -> None:
+    with whole(path) as part, warnings.catch_warnings():
+        warnings.simplefilter("ignore", VerifyWarning)  # long keywords and cards, which FITS writers shorten
+        hdus.writeto(part, output_verify="silentfix+ignore", overwrite=True)
+
+
+def read_masters(paths) -> dict[str, Frame | None]:
+    """The masters among a job's named inputs (`bias`, `dark`, `flat`); None for one that is not there or could not be made."""
+    masters = dict.fromkeys(("bias", "dark", "flat"))
+    for kind in masters:
+        path = paths.get(kind)
+        if path is None:
+            continue
+        if is_dropped(header := read_header(path)):
+            print(f"going on without {path}: {dropped_reason(header)}")
+        else:
+            masters[kind] = read_frame(path)
+    return masters
+
+
+def read_any_table(path):
+    """A user's table of stars (ECSV, CSV, FITS ...) as an astropy Table; ValueError with the reason where it cannot be read."""
+    from astropy.table import Table
+
+    try:
+        return Table.read(path)
+    except Exception as first:  # formats guess in their own ways; a plain text table is the last try
+        try:
+            return Table.read(path, format="ascii")
+        except Exception:
+            raise ValueError(f"catalogue {path} cannot be read as a table: {first}") from first
+
+
+def write_picture(path, image: np.ndarray) -> None:
+    """Write an image (ny, nx) or (ny, nx, 3), top row first, by the path's suffix: PNG of uint8, TIFF of uint16."""
+    with whole(path) as part:
+        if str(path).endswith(".png"):
+            from PIL import Image
+
+            Image.fromarray(image).save(part)
+        else:
+            import tifffile
+
+            tifffile.imwrite(part, image, photometric="rgb" if image.ndim == 3 else "minisblack", compression="zlib", metadata=None)
+
+
+def write_words(path, lines: list[str]) -> None:
+    """Write a grey picture that says something, where there is no image to show."""
+    from PIL import Image, ImageDraw
+
+    canvas = Image.new("L", (900, 60 + 20 * len(lines)), 40)
+    for number, line in enumerate(lines):
+        ImageDraw.Draw(canvas).text((20, 20 + 20 * number), printable(line)[:140], fill=220)
+    image = np.asarray(canvas)
+    write_picture(path, image if str(path).endswith(".png") else image.astype(np.uint16) * 257)
+
+
+def sources_path(light) -> str:
+    """The table of sources beside a light's file."""
+    return str(light).removesuffix(".fits") + ".ecsv"
+
+
+def remove(paths) -> list[str]:
+    """Remove files that are still there, and folders that this leaves empty; returns what was removed."""
+    removed = []
+    for path in map(Path, paths):
+        if path.is_file():
+            path.unlink()
+            removed.append(str(path))
+            for folder in path.parents[:-1]:
+                if any(folder.iterdir()):
+                    break
+                folder.rmdir()
+    return removed

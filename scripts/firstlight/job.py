@@ -1,0 +1,64 @@
+"""What every rule's adapter shares: its log, and what happens to a frame that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+import warnings
+from contextlib import contextmanager
+
+
+_terminal = 2
+
+
+def tell(text: str) -> None:
+    """Say something on the terminal from a job whose output goes to its log."""
+    os.write(_terminal, f"{text}\n".encode())
+
+
+@contextmanager
+def logged(snakemake):
+    """Send all that is printed, warnings and tracebacks included, to the rule's log; a failure says one sentence.
+
+    The exchange is made at the level of file descriptors, so that what C libraries print goes to the log too.
+    """
+    path = snakemake.log[0]
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    global _terminal
+    _terminal = os.dup(2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(path, "w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    start = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("once")
+            yield
+        print(f"done in {time.perf_counter() - start:.2f} s")
+    except Exception as error:
+        traceback.print_exc()
+        tell(f"{snakemake.rule}: {error or type(error).__name__} (details: {path})")
+        sys.exit(1)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+# What the content of a frame can cause. Other errors (no memory, no space, a mistake in the code) stop the job.
+FRAME_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError)
+
+
+@contextmanager
+def dropping(write_dropped):
+    """Turn a fault of the frame itself into a dropped frame: `write_dropped(reason)` leaves its mark, the night goes on."""
+    try:
+        yield
+    except FRAME_FAULTS as error:
+        traceback.print_exc()
+        reason = str(error) or type(error).__name__
+        print(f"dropped: {reason}")
+        write_dropped(reason)

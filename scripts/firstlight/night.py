@@ -1,0 +1,185 @@
+"""What is to be made of a folder of frames, as files: the look-ups that the rules ask."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from . import match
+from .provenance import content_identity, identity
+
+# Configuration sections whose options take part in a light, beside its masters.
+LIGHT_OPTIONS = ("header", "cameras", "trim", "cosmic_ray", "sources", "solve")
+RAW_OPTIONS = ("header", "cameras", "trim")
+
+
+class Night:
+    """The products that a frames table and a configuration ask for, their names and their inputs.
+
+    table   rows of the frames table; config complete (see `config.complete`)
+    Paths begin with the results folder and can be asked for on Snakemake's command line.
+    """
+
+    def __init__(self, rows, config: dict):
+        self.config = config
+        self.results = config["results"]
+        self.plan = match.plan(rows, config["match"], config["missing"], config["select"])
+        self._masters = {f"{self.results}/{path}": master for path, master in self.plan.masters.items()}
+
+    # Names
+
+    def light(self, row, suffix: str = "fits") -> str:
+        """Path of a calibrated light, or of its table of sources (`ecsv`)."""
+        return f"{self.results}/lights/{row.target}/{row.night}/{row.filter}/{row.name}.{suffix}"
+
+    def aligned(self, row) -> str:
+        """Path of a light on its target's grid."""
+        return f"{self.results}/aligned/{row.target}/{row.filter}/{row.name}.fits"
+
+    def grid(self, target: str) -> str:
+        """Path of a target's grid."""
+        return f"{self.results}/aligned/{target}/grid.fits"
+
+    def stack(self, target: str, filter: str) -> str:
+        """Path of a combined image."""
+        return f"{self.results}/stacks/{target}/{filter}.fits"
+
+    def steps(self) -> list[str]:
+        """All files of single steps."""
+        from .calibrate import STEPS
+
+        return [self.light(row).replace("/lights/", f"/steps/{step}/", 1) for step in STEPS for row in self.plan.lights.values()]
+
+    def products(self) -> list[str]:
+        """Everything that `rule all` makes and keeps."""
+        masters = [f"{self.results}/{master.path}" for master in self.plan.used_masters()]
+        rows = self.plan.lights.values()
+        lights = [self.light(row, suffix) for row in rows for suffix in ("fits", "ecsv")] if self.keeps("lights") else []
+        aligned = [self.aligned(row) for row in rows] if self.keeps("aligned") else []
+        grids = [self.grid(target) for target in self.plan.targets]
+        catalogues = [f"{self.results}/catalogues/{target}.ecsv" for target in self.plan.targets] if self.config["catalogue"] else []
+        stacks = [self.stack(*key) for key in self.plan.stacks]
+        pictures = [f"{self.results}/pictures/{target}.{suffix}" for target in self.plan.targets for suffix in ("png", "tiff")]
+        previews = [f"{self.results}/pictures/{target}/{name}.tiff" for target, name in self.plan.stacks]
+        return masters + catalogues + lights + grids + aligned + stacks + pictures + previews
+
+    def keeps(self, what: str) -> bool:
+        """Whether `lights` or `aligned` stay on disk."""
+        return what in self.config["keep"]
+
+    def constraints(self) -> dict[str, str]:
+        """Regular expressions for the wildcards, from what is there: a typo fails at once."""
+        masters = [master.first for master in self.plan.masters.values()]
+        lights = list(self.plan.lights.values())
+        kinds = {"target": {row.target for row in lights}, "filter": {row.filter for row in lights + masters}}
+        kinds |= {"night": {row.night for row in lights + masters}, "camera": {row.camera for row in masters}}
+        return {kind: "|".join(map(re.escape, sorted(names))) or "(?!)" for kind, names in kinds.items()}
+
+    # Inputs and parameters of rules
+
+    def row(self, wildcards):
+        """The row of a light; KeyError where there is none."""
+        return self.plan.lights[wildcards.frame]
+
+    def rows(self, target: str, filter: str | None = None) -> list:
+        """The lights of a target, or of one of its filters, in order of time."""
+        return [row for (t, f), rows in self.plan.stacks.items() if t == target and filter in (None, f) for row in rows]
+
+    def masters_of(self, chosen: match.Chosen) -> dict[str, str]:
+        """Named master inputs: kind -> path, for those that there are."""
+        there = {kind: getattr(chosen, kind) for kind in ("bias", "dark", "flat")}
+        return {kind: f"{self.results}/{master.path}" for kind, master in there.items() if master is not None}
+
+    def master(self, path: str) -> match.Master:
+        """The master of a product's path."""
+        return self._masters[path]
+
+    def facts(self, row) -> dict:
+        """What the frames table knows of a frame, as standard header cards."""
+        return {
+            "OBJECT": row.object or None,
+            "FILTER": row.band,
+            "EXPTIME": row.exposure,
+            "DATE-OBS": row.time,
+            "NIGHT": row.night,
+            "IMAGETYP": row.kind,
+            "FLFRAME": row.name,
+            "FLPIXELS": row.pixel_hash[:16],
+        }
+
+    def options(self, *sections: str) -> dict:
+        """The configuration of some sections as one dict, so that swapped values are seen as a change."""
+        return {section: self.config[section] for section in sections} | {"equal_exposure": self.config["match"]["exposure"]}
+
+    def light_options(self) -> dict:
+        """Options of the rule light."""
+        options = self.options(*LIGHT_OPTIONS)
+        options["solve"] = {key: value for key, value in options["solve"].items() if key != "gaia_limit"}
+        return options
+
+    def catalogue_options(self) -> dict:
+        """Options of the rule catalogue: which table by its content, or the limit of the archive's cone."""
+        source = self.config["catalogue"]
+        if source in ("", "gaia"):
+            return {"source": source, "gaia_limit": self.config["solve"]["gaia_limit"]}
+        return {"source": content_identity(source)}
+
+    def picture_options(self) -> dict:
+        """Options of the rule picture, in the names of its function."""
+        options = dict(self.config["picture"])
+        return {"mapping": options.pop("channels") or None} | options
+
+    def band(self, target: str, filter: str) -> str:
+        """A filter as people write it."""
+        return self.rows(target, filter)[0].band
+
+    def grid_lights(self, target: str) -> list[str]:
+        """Input of a target's grid: all its lights while there is none; then only the one that it was taken from.
+
+        So a better light that arrives later does not move the grid, and a change of its own light does.
+        """
+        rows = self.rows(target)
+        chosen = _reference_of(self.grid(target))
+        return [self.light(row) for row in rows if chosen is None or row.name == chosen]
+
+    def made_from(self, rows) -> str:
+        """Identity of a set of frames by their names, for products that depend on which frames there are."""
+        return identity(*(row.name for row in rows))
+
+    def pointing(self, target: str) -> dict:
+        """Where a target's lights point and the largest diagonal of a field (degrees), for a cone of the catalogue."""
+        rows = [row for row in self.rows(target) if row.ra is not None and row.dec is not None]
+        if not rows:
+            return {}
+        scale = max((row.scale or self.config["solve"]["scale"] or 0 for row in rows), default=0)
+        field = scale / 3600 * max((row.nx**2 + row.ny**2) ** 0.5 for row in rows)
+        return {"pointings": sorted({(round(row.ra, 2), round(row.dec, 2)) for row in rows}), "field": field or 1.0}
+
+    # After a run
+
+    def closing_words(self) -> list[str]:
+        """A few lines for the end of a run: where to look, what was left out, what lies there without use."""
+        pictures = [f"{self.results}/pictures/{target}.png" for target in self.plan.targets]
+        words = ["Pictures: " + " ".join(path for path in pictures if Path(path).exists())]
+        words += [f"{row.path}: left out, {reason}" for row, reason in self.plan.left_out]
+        stale = self.stale()
+        if stale:
+            words.append(f"{len(stale)} files in {self.results} are asked for by nothing any more (snakemake tidy removes them).")
+        return words
+
+    def stale(self) -> list[str]:
+        """Products on disk that nothing asks for any more."""
+        wanted = set(self.products())
+        kinds = ("masters", "catalogues", "lights", "steps", "aligned", "stacks", "pictures")
+        there = (path for kind in kinds for path in Path(self.results, kind).rglob("*") if path.is_file())
+        return sorted(str(path) for path in there if str(path) not in wanted)
+
+
+def _reference_of(grid: str) -> str | None:
+    """The reference light that a grid file names; None where there is no such file, or no light could be used."""
+    from astropy.io import fits
+
+    try:
+        return fits.getheader(grid).get("GRIDREF")
+    except OSError:
+        return None

@@ -1,0 +1,585 @@
+"""Raw files: found, opened, and read whatever their wrapping. The part of `io` that meets the world's FITS files.
+
+A file that holds no usable image raises ValueError with one plain sentence; trouble of the machine is an OSError.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import os
+import re
+import stat
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from .header import Values, structural
+
+READER = 1  # raised when the same file would give other pixels or another header text: makes caches be read anew
+MARKER = ".firstlight"  # lies in a folder of results
+PRODUCTS = {"masters", "lights", "steps", "aligned", "stacks", "pictures"}
+SUFFIX = re.compile(r"\.(fits|fit|fts)(\.gz|\.fz|\.bz2)?$", re.I)
+BLOCK = 2880
+MOST_BLOCKS = 4000  # 144,000 cards: beyond that it is not a header
+CHUNK = 1 << 24
+
+
+# --- Finding --------------------------------------------------------------------------------------------------------
+def find(raw: str | Iterable[str], exclude: Iterable[str] = ()) -> list[str]:
+    """Paths of all FITS files in one or several folders and below, sorted, by their suffix in any case.
+
+    Left out: folders of results, hidden folders, and those in `exclude`. Links to folders are followed once, after
+    all that is reached without them. A folder that cannot be listed stands in the list itself, to be reported.
+    Raises ValueError where a raw folder does not exist.
+    """
+    roots = [raw] if isinstance(raw, (str, os.PathLike)) else list(raw)
+    seen = {_identity(path) for path in exclude if os.path.exists(path)}
+    found: set[str] = set()
+    links: list[str] = []
+    for root in map(os.fspath, roots):
+        if os.path.isfile(root):
+            found.add(root)
+        elif not os.path.isdir(root):
+            raise ValueError(f"the raw folder {root} does not exist: set raw: to the folder of your frames")
+        elif _identity(root) not in seen:
+            own_results = os.path.lexists(os.path.join(root, MARKER))
+            _search(root, found, links, seen, skip=PRODUCTS if own_results else ())
+    while links:
+        link = links.pop(0)
+        if _identity(link) not in seen and not os.path.lexists(os.path.join(link, MARKER)):
+            _search(link, found, links, seen)
+    return sorted(found)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _search(folder: str, found: set[str], links: list[str], seen: set, skip: Iterable[str] = ()) -> None:
+    """Add the FITS files of a folder and of the real folders below to `found`, links to folders to `links`."""
+    todo = [(folder, skip)]
+    while todo:
+        folder, skip = todo.pop()
+        if _identity(folder) in seen:
+            continue
+        seen.add(_identity(folder))
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            found.add(folder)
+            continue
+        for entry in entries:
+            if not entry.is_dir():
+                if SUFFIX.search(entry.name):
+                    found.add(entry.path)
+            elif entry.name.startswith(".") or entry.name in skip:
+                continue
+            elif entry.is_symlink():
+                links.append(entry.path)
+            elif not os.path.lexists(os.path.join(entry.path, MARKER)):
+                todo.append((entry.path, ()))
+
+
+def stem(path: str) -> str:
+    """The file's name without folders and FITS suffixes: 'Light_1' for 'a/Light_1.fits.fz'."""
+    return SUFFIX.sub("", os.path.basename(path))
+
+
+def unpacked(path: str) -> bool:
+    """True for a file that is not compressed, by its name."""
+    match = SUFFIX.search(path)
+    return match is not None and match.group(2) is None
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+@dataclass
+class Scan:
+    """What the frames table needs of one file: header as text, size, hash of the pixels, oddities."""
+
+    text: str
+    nx: int
+    ny: int
+    pixel_hash: str
+    constant: float | None = None  # the value, where all pixels have the same
+    notes: list[str] = field(default_factory=list)
+
+
+def read(path: str) -> tuple[np.ndarray, fits.Header]:
+    """The image of a raw file as (data, header): native byte order, (ny, nx), BSCALE and BZERO applied.
+
+    uint16 stays uint16, signed stays signed, float stays float; integers with BLANK pixels become float with NaN.
+    The header has no cards that describe the storage, no malformed cards, and those of the primary header that the
+    image's own lacks. Raises ValueError, in a plain sentence, where there is no single image to read.
+    """
+    with quiet():
+        data, text, _ = _load(path)
+        return data, parse(text)[0]
+
+
+def read_header(path: str) -> fits.Header:
+    """The header that `read` would give, without reading the pixels."""
+    with quiet(), _opened(path) as file:
+        units = list(_units(file))
+        unit = _choose(units)[0]
+        return parse(_inherited(unit, units[0]))[0]
+
+
+def scan(path: str) -> Scan:
+    """Read a file for the frames table. Safe in threads, but wants `quiet()` around all of them."""
+    data, text, notes = _load(path)
+    ny, nx = data.shape
+    finite = data.dtype.kind != "f" or bool(np.isfinite(data).any())
+    if not finite:
+        raise ValueError("no pixel of the image holds a number")
+    first = data[0, 0]
+    constant = float(first) if (data[0] == first).all() and (data == first).all() else None
+    return Scan(text, nx, ny, pixel_hash(data), constant, notes)
+
+
+def pixel_hash(data: np.ndarray) -> str:
+    """32 hex digits of shape, type and values; the same for a compressed copy of the same image."""
+    plain = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
+    digest = hashlib.blake2b(f"{data.shape} {plain.dtype.str}".encode(), digest_size=16)
+    digest.update(memoryview(plain).cast("B"))
+    return digest.hexdigest()
+
+
+@contextmanager
+def quiet():
+    """No warnings of astropy about headers that do not follow the standard: what matters becomes a note."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def parse(text: str) -> tuple[fits.Header, list[str]]:
+    """(header, notes) from cards of up to 80 characters, one a line: no malformed, structural or second cards.
+
+    Of a keyword that stands twice the first is kept, as astropy looks it up. Cards are written anew, so that what is
+    odd but readable ('060.00', lower case) follows the standard from here on.
+    """
+    cards, notes = _cards(text)
+    return fits.Header([fits.Card(*card) for card in cards]), notes
+
+
+def values(text: str) -> tuple[Values, list[str]]:
+    """Keywords and values as `parse` gives them, in a plain mapping without the remarks: ten times as fast."""
+    cards, notes = _cards(text)
+    return Values(card for card in cards if card[0] not in REMARKS), notes
+
+
+_structural = cache(structural)  # the same few hundred keywords in every file
+REMARKS = ("COMMENT", "HISTORY", "")
+# A card as the standard wants it; anything else is left to astropy, which knows the ways of the world.
+_CARD = re.compile(
+    r"([A-Z0-9_-]{1,8}) *= *(?:'((?:[^']|'')*)'|([TF])|([-+]?\d+)|([-+]?(?:\d+\.\d*|\.?\d+)(?:[EeDd][-+]?\d+)?))"
+    r" *(?:/ *(.*))?"
+)
+
+
+def _cards(text: str) -> tuple[list[tuple], list[str]]:
+    """((keyword, value, comment) of each card that is to be kept, notes about the others)."""
+    cards, notes, seen = [], [], {}
+    for line in _logical(text):
+        if line[:8].rstrip() in REMARKS:
+            if line.strip():
+                cards.append((line[:8].rstrip(), line[8:].rstrip(), ""))
+            continue
+        try:
+            keyword, value, comment = _card(line)
+        except Exception as error:  # astropy raises many types here; the frame's row says what was dropped
+            notes.append(f"malformed card left out: {line[:8].strip()} ({type(error).__name__})")
+            continue
+        if _structural(keyword):
+            continue
+        if keyword not in seen:
+            seen[keyword] = value
+            cards.append((keyword, value, comment))
+        elif seen[keyword] != value:
+            notes.append(f"{keyword} stands twice with different values: the first is taken")
+    return cards, _few(list(dict.fromkeys(notes)))
+
+
+def _few(notes: list[str], most: int = 5) -> list[str]:
+    return notes if len(notes) <= most else [*notes[:most], f"and {len(notes) - most} more faults of the header"]
+
+
+def _logical(text: str) -> list[str]:
+    """Cards, each with the CONTINUE cards of its long value."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if line.startswith("CONTINUE") and lines:
+            lines[-1] = lines[-1].ljust(-(-len(lines[-1]) // 80) * 80) + line
+        else:
+            lines.append(line)
+    return lines
+
+
+def _card(line: str) -> tuple:
+    match = _CARD.fullmatch(line) if len(line) <= 80 else None
+    if not match:
+        card = fits.Card.fromstring(line.ljust(-(-len(line) // 80) * 80))
+        found = card.keyword, card.value, card.comment
+        if "=" not in line:
+            raise ValueError("no value")
+        str(fits.Card(*found))  # formatting finds what cannot be written
+        return found
+    keyword, string, truth, whole, real, comment = match.groups()
+    if string is not None:
+        value = string.replace("''", "'").rstrip()
+    elif truth:
+        value = truth == "T"
+    else:
+        value = int(whole) if whole else float(real.upper().replace("D", "E"))
+    return keyword, value, (comment or "").rstrip()
+
+
+# --- Files and their units ------------------------------------------------------------------------------------------
+@dataclass
+class _Unit:
+    """One header and data unit: where it lies and what its structural cards say."""
+
+    index: int
+    cards: list[str]
+    raw: bytes
+    start: int  # of the data, bytes into the file
+    structure: dict[str, str]
+
+    def number(self, key: str, default: float = 0):
+        text = self.structure.get(key)
+        try:
+            return default if text is None else float(text.replace("D", "E"))
+        except ValueError:
+            raise ValueError(f"the header's {key} = {text} is not a number") from None
+
+    def axes(self, prefix: str = "") -> list[int]:
+        """Lengths of the axes as numpy counts them, the slowest first."""
+        count = int(self.number(f"{prefix}NAXIS"))
+        if not 0 <= count <= 999:
+            raise ValueError(f"the header's {prefix}NAXIS = {count} is not a number of axes")
+        axes = [int(self.number(f"{prefix}NAXIS{i}", -1)) for i in range(count, 0, -1)]
+        if any(axis < 0 for axis in axes):
+            raise ValueError(f"the header does not give the length of all of its {count} axes")
+        return axes
+
+    @property
+    def bits(self) -> int:
+        return int(self.number("BITPIX"))
+
+    @property
+    def size(self) -> int:
+        """Bytes of data, without the padding."""
+        axes = self.axes()
+        if not axes:
+            return 0
+        if axes[-1] == 0 and self.structure.get("GROUPS") == "T":
+            axes = axes[:-1]
+        return (
+            abs(self.bits)
+            // 8
+            * int(self.number("GCOUNT", 1))
+            * (int(self.number("PCOUNT")) + int(np.prod(axes, dtype=object)))
+        )
+
+    @property
+    def compressed(self) -> bool:
+        return self.structure.get("ZIMAGE") == "T"
+
+    @property
+    def is_table(self) -> bool:
+        return self.structure.get("XTENSION", "").strip("' ") not in ("", "IMAGE", "IUEIMAGE")
+
+    def image(self) -> list[int] | None:
+        """Lengths of the image's axes without those of one pixel beyond the first two; None where it is no image."""
+        if self.is_table and not self.compressed:
+            return None
+        axes = self.axes("Z" if self.compressed else "")
+        while len(axes) > 2 and 1 in axes:
+            axes.remove(1)
+        return axes
+
+
+_STRUCTURAL_CARD = re.compile(
+    r"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|GROUPS|BSCALE|BZERO|BLANK|DATASUM|CHECKSUM|Z(?:IMAGE|NAXIS\d*))"
+    r" *= *('[^']*'|[^ /]+)"
+)
+
+
+@contextmanager
+def _opened(path: str):
+    """A file object of the FITS bytes, gzip and bzip2 undone (by their first bytes, not by the name)."""
+    if stat.S_ISDIR(os.stat(path).st_mode):
+        os.listdir(path)  # says why it could not be searched
+        raise ValueError("this is a folder")
+    with open(path, "rb") as file:
+        start = file.read(64)
+        _refuse(Path(path).name, start)
+        file.seek(0)
+        try:
+            if start.startswith(b"\x1f\x8b"):
+                yield gzip.GzipFile(fileobj=file)
+            elif start.startswith(b"BZh"):
+                yield bz2.BZ2File(file)
+            else:
+                yield file
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"the compressed file is damaged or ends too early ({error})") from error
+        except OSError as error:
+            if error.errno is None:  # bz2's way to say that the data are bad
+                raise ValueError(f"the compressed file is damaged ({error})") from error
+            raise
+
+
+def _refuse(name: str, start: bytes) -> None:
+    """Raise ValueError for what is commonly found in the place of a FITS file."""
+    if not start:
+        raise ValueError("the file is empty")
+    if name.startswith("._") or start.startswith(b"\x00\x05\x16\x07"):
+        raise ValueError("a resource fork written by macOS, not an image")
+    if start.startswith(b"version https://git-lfs"):
+        raise ValueError("a pointer file of Git LFS in place of the data: fetch the real file")
+    if b"annex/objects" in start:
+        raise ValueError("a pointer file of git-annex in place of the data: fetch the real file")
+    if not start.startswith((b"SIMPLE", b"\x1f\x8b", b"BZh")):
+        raise ValueError(f"not a FITS file: it begins with {start[:16]!r}")
+
+
+def _units(file) -> Iterator[_Unit]:
+    """The header and data units of a file, in turn; what follows the last whole one is left alone."""
+    position = 0
+    for index in range(1000):
+        file.seek(position)
+        start = file.read(8)
+        if not start.startswith(b"XTENSION" if index else b"SIMPLE"):
+            if not index:
+                raise ValueError(f"not a FITS file: it begins with {start!r}")
+            return
+        file.seek(position)
+        cards, raw = _header_cards(file)
+        if cards is None:
+            if index:  # a later unit is cut off: the image may well be whole
+                return
+            raise ValueError(f"the file ends in the middle of its header, after {len(raw)} bytes")
+        unit = _Unit(index, cards, raw, position + len(raw), _structure(cards))
+        yield unit
+        position = unit.start + -(-unit.size // BLOCK) * BLOCK
+
+
+def _header_cards(file) -> tuple[list[str] | None, bytes]:
+    """(cards without END, all bytes read); no cards where the file ends before END."""
+    cards, raw = [], b""
+    for _ in range(MOST_BLOCKS):
+        block = file.read(BLOCK)
+        raw += block
+        text = _ascii(block)
+        for i in range(0, len(text), 80):
+            card = text[i : i + 80]
+            if card.rstrip() == "END":
+                return cards, raw
+            cards.append(card)
+        if len(block) < BLOCK:
+            return None, raw
+    raise ValueError(f"the header has no END in its first {len(raw)} bytes")
+
+
+_TABLE = bytes(b if 32 <= b < 127 else (32 if b in (0, 9, 10, 13) else 63) for b in range(256))
+
+
+def _ascii(block: bytes) -> str:
+    """Text of a header block: only printable ASCII is allowed there, the rest becomes blanks or question marks."""
+    return block.translate(_TABLE).decode("ascii")
+
+
+def _structure(cards: list[str]) -> dict[str, str]:
+    matches = filter(None, map(_STRUCTURAL_CARD.match, cards))
+    found: dict[str, str] = {}
+    for match in matches:
+        found.setdefault(match.group(1), match.group(2))
+    return found
+
+
+def _choose(units: list[_Unit]) -> tuple[_Unit, list[str]]:
+    """(the unit with the frame, notes). Raises ValueError where there is none, or more than one to choose from."""
+    images = []
+    for unit in units:
+        axes = unit.image()
+        if unit.structure.get("GROUPS") == "T" and axes and axes[-1] == 0:
+            raise ValueError("random groups (radio data), not an image")
+        if axes:
+            images.append((unit, axes))
+    if not images:
+        tables = any(unit.is_table for unit in units)
+        raise ValueError("no image in this file, only a table" if tables else "no image in this file, only a header")
+    unit, axes = images[0]
+    _check_axes(axes)
+    fellows = [other for other, size in images[1:] if size == axes and other.bits == unit.bits]
+    if fellows:
+        raise ValueError(f"{len(fellows) + 1} images of the same size in one file: which one is the frame is not known")
+    more = len(images) - 1
+    return unit, [f"the first of {more + 1} images in the file is taken"] if more else []
+
+
+def _check_axes(axes: list[int]) -> None:
+    size = "x".join(map(str, reversed(axes)))
+    if 0 in axes:
+        raise ValueError(f"the image has no pixels ({size})")
+    if len(axes) > 2:
+        raise ValueError(f"a cube of {int(np.prod(axes[:-2]))} images ({size}), not a single frame")
+    if len(axes) < 2 or min(axes) < 2:
+        raise ValueError(f"not a picture: the image is of {size} pixels")
+
+
+def _load(path: str) -> tuple[np.ndarray, str, list[str]]:
+    """(pixels, header text, notes) of the frame in a file."""
+    with _opened(path) as file:
+        units = list(_units(file))
+        unit, notes = _choose(units)
+        stored = _stored(file, unit)
+        notes += _checksums(unit, stored)
+        text = _inherited(unit, units[0])
+        data = _decompressed(file, unit) if unit.compressed else _decoded(unit, stored)
+    return data, text, notes
+
+
+def _stored(file, unit: _Unit) -> bytes:
+    """The bytes of a unit's data; never asks for memory that the file cannot fill."""
+    file.seek(unit.start)
+    parts, missing = [], unit.size
+    while missing:
+        part = file.read(min(missing, CHUNK))
+        if not part:
+            raise ValueError(f"the file ends in the middle of its data: {unit.size - missing} of {unit.size} bytes")
+        parts.append(part)
+        missing -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+_TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+
+
+def _decoded(unit: _Unit, stored: bytes) -> np.ndarray:
+    """Pixels (ny, nx) = BZERO + BSCALE x stored value, in native byte order."""
+    if unit.bits not in _TYPES:
+        raise ValueError(f"BITPIX = {unit.bits} is not one of {', '.join(map(str, _TYPES))}")
+    big = np.frombuffer(stored, _TYPES[unit.bits]).reshape(unit.image())
+    data = big.astype(big.dtype.newbyteorder("="))
+    scale, zero = unit.number("BSCALE", 1), unit.number("BZERO")
+    blank = _blank(unit, data)
+    if scale == 1 and zero == 2.0 ** (unit.bits - 1) and unit.bits in (16, 32, 64):
+        data = data.view(f"u{unit.bits // 8}")
+        data ^= data.dtype.type(1 << (unit.bits - 1))
+    elif scale != 1 or zero != 0:
+        # The arithmetic of astropy, so that a compressed copy has the same pixels to the last bit.
+        data = data.astype(np.float32 if abs(unit.bits) <= 32 and unit.bits != 32 else np.float64)
+        data *= scale
+        data += zero
+    if blank is not None:
+        data = data.astype(np.float32 if unit.bits <= 16 else np.float64)
+        data[blank] = np.nan
+    return data
+
+
+def _blank(unit: _Unit, data: np.ndarray) -> np.ndarray | None:
+    """Where integers are marked as undefined (BLANK counts before scaling); None where none is."""
+    if data.dtype.kind == "f" or "BLANK" not in unit.structure:
+        return None
+    blank = data == int(unit.number("BLANK"))
+    return blank if blank.any() else None
+
+
+def _decompressed(file, unit: _Unit) -> np.ndarray:
+    """Pixels of a tile-compressed image, which astropy knows how to unpack."""
+    file.seek(0)
+    try:
+        with fits.open(file, mode="readonly", memmap=False, checksum=False) as hdus:
+            data = hdus[unit.index].data
+    except Exception as error:  # astropy and its codecs raise many types for damaged tiles
+        raise ValueError(f"the compressed image cannot be unpacked: {error}") from error
+    return np.array(data, data.dtype.newbyteorder("=")).reshape(unit.image())
+
+
+def _inherited(unit: _Unit, primary: _Unit) -> str:
+    """Header text of the image, with the primary header's cards that it lacks."""
+    cards = list(unit.cards)
+    if unit.index:
+        own = {_name(card) for card in cards}
+        wanted = False
+        for card in primary.cards:
+            if not card.startswith("CONTINUE"):  # a long value stays with its keyword
+                name = _name(card)
+                wanted = name not in own and name not in ("COMMENT", "HISTORY", "") and not structural(name)
+            if wanted:
+                cards.append(card)
+    return "\n".join(card.rstrip() for card in cards if card.strip())
+
+
+def _name(card: str) -> str:
+    return card.partition("=")[0].strip() if card.startswith("HIERARCH") else card[:8].strip()
+
+
+# --- Checksums ------------------------------------------------------------------------------------------------------
+def _checksums(unit: _Unit, stored: bytes) -> list[str]:
+    """Notes where DATASUM or CHECKSUM do not fit: the frame is used all the same, many programs leave stale ones."""
+    said = unit.structure.get("DATASUM", "").strip("' ")
+    total = _ones_sum(stored)
+    if said.isdigit() and int(said) != total:
+        return ["DATASUM does not fit the data: changed since it was written"]
+    if unit.structure.get("CHECKSUM", "").strip("' ") and _ones_sum(unit.raw, total) not in (0, 0xFFFFFFFF):
+        return ["CHECKSUM does not fit the file: changed since it was written"]
+    return []
+
+
+def _ones_sum(data: bytes, start: int = 0) -> int:
+    """Sum of 32-bit words with the carry brought round (FITS standard 4.0, appendix J)."""
+    whole = len(data) // 4 * 4
+    total = start + int(np.frombuffer(data, ">u4", whole // 4).sum(dtype=np.uint64))
+    if whole < len(data):
+        total += int.from_bytes(data[whole:].ljust(4, b"\0"), "big")
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+# --- The table's own files ------------------------------------------------------------------------------------------
+def read_text(path: str) -> str | None:
+    """The text of a file, None where there is none. File names that are not UTF-8 survive the way there and back."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def write_text(path: str, text: str) -> bool:
+    """Write a file whole or not at all, and only if its content changes; True where it was written."""
+    if read_text(path) == text:
+        return False
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    beside = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.write(text)
+        os.replace(beside, path)
+    finally:
+        if os.path.exists(beside):
+            os.remove(beside)
+    return True
+
+
+def stamp(path: str) -> tuple[int, int] | None:
+    """(size in bytes, time of change in ns) of a file, links followed; None where it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns

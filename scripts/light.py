@@ -1,0 +1,27 @@
+"""One light: calibrated in memory, its sources found, its WCS solved."""
+
+from firstlight import job
+
+with job.logged(snakemake):
+    from firstlight import adapt, astrometry, header, io, reduce, solve, sources
+
+    options, output = snakemake.params.options, snakemake.output
+
+    def drop(reason):
+        io.write_dropped(output.frame, "light", reason, adapt.facts_header(snakemake.params.facts))
+        io.write_table(output.sources, sources.none_found())
+
+    with job.dropping(drop):
+        raw = adapt.raw_frame(snakemake.input.raw, snakemake.params.facts, options["header"])
+        frame = reduce.reduce(raw, adapt.reduction(snakemake, "light"))
+        table, sky = sources.detect(frame, **options["sources"])
+        stars = io.read_table(snakemake.input.catalogue) if "catalogue" in snakemake.input.keys() else None
+        centre, scale = header.coordinates(frame.header), header.pixel_scale(frame.header)
+        settings = dict(options["solve"])
+        settings["scale"] = settings["scale"] or (scale[0] if scale else None)
+        solution = solve.solve(table, frame.header, frame.shape, stars, centre[:2] if centre else None, **settings)
+        for attempt in solution.attempts:
+            print(attempt)
+        frame = frame.with_(sky | solution.cards(), header=astrometry.replace_wcs(frame.header, solution.wcs))
+        io.write_frame(output.frame, frame)
+        io.write_table(output.sources, table, sources.COLUMNS)

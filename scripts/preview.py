@@ -1,0 +1,8 @@
+"""A grey picture of one stack, as 16 bit TIFF."""
+
+from firstlight import job
+
+with job.logged(snakemake):
+    from firstlight import adapt
+
+    adapt.picture(snakemake)
