@@ -5,14 +5,15 @@ from firstlight import job
 with job.logged(snakemake):
     import tempfile
 
-    from firstlight import adapt, align, combine, io
+    from firstlight import adapt, combine, io
+    from firstlight.frame import Unusable
 
     options = dict(snakemake.params.options)
     memory, interpolation = options.pop("memory") * 1e6, options.pop("align")
 
     with (
         tempfile.TemporaryDirectory(prefix="firstlight-") as scratch,
-        job.dropping(lambda reason: io.write_dropped(snakemake.output[0], "combine", reason)),
+        job.dropping(lambda reason: io.write_dropped(snakemake.output[0], "combine", reason), Unusable),
     ):
         grid = adapt.read_grid(snakemake.input.grid)
         paths = snakemake.input.frames
@@ -24,7 +25,7 @@ with job.logged(snakemake):
         inputs, dropped = combine.usable([(path, io.read_header(path)) for path in paths], io.read_frame)
         print(f"{len(inputs)} frames to combine", *(f"dropped {name}: {reason}" for name, reason in dropped), sep="\n")
         if grid is None:
-            raise ValueError("the target has no grid, since none of its lights could be used")
+            raise Unusable("the target has no grid, since none of its lights could be used")
         stack = combine.combine(inputs, grid.stars, grid.reference, memory=memory, **options)
         print(*stack.inputs.tolist(), sep="\n")
         coverage = io.image_hdu("COVERAGE", stack.coverage, "number of frames that count in each pixel")

@@ -4,9 +4,10 @@ from firstlight import job
 
 with job.logged(snakemake):
     from firstlight import align, io
+    from firstlight.frame import Unusable
 
     lights = [align.candidate(path, io.read_header(path)) for path in snakemake.input.lights]
-    with job.dropping(lambda reason: io.write_dropped(snakemake.output[0], "grid", reason)):
+    with job.dropping(lambda reason: io.write_dropped(snakemake.output[0], "grid", reason), Unusable):
         best = align.reference([light for light in lights if light is not None], snakemake.params.options["reference"])
         header, stars = align.grid_header(best["header"], io.read_table(io.sources_path(best["path"])))
         print(f"{best['name']} is the reference, {len(stars)} stars")

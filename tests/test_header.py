@@ -1,11 +1,10 @@
-"""Headers: dialects, repairs, times, coordinates, detectors, names. The truth is what the documents of each dialect say."""
+"""Headers: dialects, repairs, times, places, detectors, names. The truth is what the documents of each dialect say."""
 
 from datetime import date, datetime
 from pathlib import Path
 
 import pytest
 from astropy.io import fits
-
 from firstlight import header
 from firstlight.header import Settings, coordinates, describe, detector, parse_section, pixel_scale, repair
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from astropy.io import fits
 
 from . import header, io, job, raw, reduce
-from .frame import Frame
+from .frame import Frame, Unusable
 
 
 def raw_frame(path, facts: dict, repairs) -> Frame:
@@ -44,7 +44,7 @@ def master(snakemake, combine) -> None:
             with job.dropping(lambda reason, path=path: print(f"left out {path}: {reason}")):
                 yield reduce.reduce(raw_frame(path, facts, options["header"]), settings)
 
-    with job.dropping(lambda reason: io.write_dropped(snakemake.output[0], snakemake.rule, reason)):
+    with job.dropping(lambda reason: io.write_dropped(snakemake.output[0], snakemake.rule, reason), Unusable):
         product = combine(frames(), len(snakemake.input.raw), memory, **combination)
         io.write_frame(snakemake.output[0], product)
         print(f"{product.header['NCOMBINE']} frames, level {product.header['FLLEVEL']:.2f} {product.unit}")
@@ -79,7 +79,7 @@ def align(light, sources, grid, interpolation: str, output) -> str:
             io.write_dropped(output, head["FLSTEP"], head["FLREASON"], head)
             return output
         if grid is None:
-            raise ValueError("the target has no grid, since none of its lights could be used")
+            raise Unusable("the target has no grid, since none of its lights could be used")
         frame = onto(io.read_frame(light), io.read_table(sources), grid, interpolation)
         print(f"placed by {frame.header['ALIGNED']}, {frame.header['ALIGNN']} stars shared with the grid")
         io.write_frame(output, frame)

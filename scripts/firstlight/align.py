@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.io import fits
 
-from . import astrometry
-from .frame import Frame, Mask
+from . import astrometry, sources
+from .frame import Frame, Mask, Unusable
 
 KERNELS = ("cubic", "bilinear", "nearest")
 STEP = 8  # pixels between exact positions; in between they are interpolated, to better than 0.001 pixel
@@ -55,6 +55,8 @@ def grid_header(header: fits.Header, table: np.ndarray) -> tuple[fits.Header, np
     grid["GRIDREF"] = (header.get("FLFRAME", ""), "light that the grid is taken from")
     grid["GRIDNX"], grid["GRIDNY"] = (shape[1], "[pix] width"), (shape[0], "[pix] height")
     good = table[(table["flag"] == 0) & (table["flux"] > 0)]
+    if len(good) < 30:  # where stars are few a saturated or blended one still tells the place
+        good = table[(table["flag"] < sources.EDGE) & (table["flux"] > 0)]
     stars = np.zeros(len(good), [("x", "f8"), ("y", "f8"), ("fwhm", "f8")])
     for name in stars.dtype.names:
         stars[name] = good[name]
@@ -93,7 +95,7 @@ def reference(candidates: list[dict], wanted: str = "") -> dict:
     candidates: as `candidate` gives them; wanted: part of a name. Raises ValueError where the list is empty.
     """
     if not candidates:
-        raise ValueError("no usable light to take a grid from")
+        raise Unusable("no usable light to take a grid from")
     named = [light for light in candidates if wanted and wanted in light["name"]]
     if wanted and not named:
         print(f"grid: reference {wanted!r} is in no usable light's name: the best light is taken")
@@ -116,8 +118,8 @@ def place(table: np.ndarray, wcs, grid: Grid, tolerance: float = 2.0):
     xy = np.column_stack([table["x"], table["y"]])[:1500]
     on_grid = np.column_stack([grid.stars["x"], grid.stars["y"]])
     if wcs is None or not grid.celestial:
-        transform, i, j = astrometry.match_stars(xy, on_grid, tolerance)
-        placed, how = astrometry.moved(grid.wcs, transform), "stars"
+        transform, how = _by_stars(xy, on_grid, tolerance)
+        placed, i, j = astrometry.moved(grid.wcs, transform), [], []
     else:
         placed, how, i, j = wcs, "wcs", [], []
     sky = grid.wcs.all_pix2world(on_grid, 0) if len(on_grid) else on_grid
@@ -177,6 +179,17 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
     if out_sigma is not None:
         out_sigma[nothing] = np.nan
     return frame.with_(data=out, sigma=out_sigma, mask=out_mask)
+
+
+def _by_stars(xy: np.ndarray, on_grid: np.ndarray, tolerance: float) -> tuple[np.ndarray, str]:
+    """Transformation (2, 3) from a frame to the grid by its stars: any from 6 stars on, a plain shift from 3."""
+    try:
+        return astrometry.match_stars(xy, on_grid, tolerance)[0], "stars"
+    except ValueError as any_transformation:
+        try:
+            return astrometry.match_shift(xy, on_grid)[0], "shift"
+        except ValueError as shift:
+            raise ValueError(f"{any_transformation}; {shift}") from shift
 
 
 def _on_grid(grid: Grid, wcs, xy: np.ndarray) -> np.ndarray:

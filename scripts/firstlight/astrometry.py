@@ -246,6 +246,25 @@ def match_stars(a: np.ndarray, b: np.ndarray, tolerance: float = 2.0, brightest:
     return transform, i, j
 
 
+def match_shift(a: np.ndarray, b: np.ndarray, tolerance: float = 3.0, least: int = 3):
+    """Match two lists of few stars of one camera, which differ by a shift alone; arguments and result as `match_stars`.
+
+    The shift that most pairs of stars agree with wins; raises ValueError where it has fewer than `least` or a rival.
+    """
+    if min(len(a), len(b)) < least:
+        raise ValueError(f"{min(len(a), len(b))} stars, at least {least} are needed to match frames")
+    a, b = a[:60], b[:60]
+    shifts = (b[None, :, :] - a[:, None, :]).reshape(-1, 2)
+    votes = np.array([(np.hypot(*(shifts - shift).T) < tolerance).sum() for shift in shifts])
+    best = shifts[votes.argmax()]
+    rivals = votes[np.hypot(*(shifts - best).T) > 3 * tolerance]
+    if votes.max() < least or (len(rivals) and rivals.max() == votes.max()):
+        raise ValueError(f"no shift that more than {votes.max()} stars agree with, at least {least} are needed")
+    middle = np.median(shifts[np.hypot(*(shifts - best).T) < tolerance], axis=0)
+    i, j = nearest(a + middle, b, tolerance)
+    return np.column_stack([np.eye(2), np.median(b[j] - a[i], axis=0)]), i, j
+
+
 def _triangles(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shapes (t, 2) and corners (t, 3) of all triangles: corners in the order of the lengths of the opposite sides,
     shape the shortest and the middle side over the longest. Triangles too flat or too equal in sides say little."""

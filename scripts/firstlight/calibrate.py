@@ -48,6 +48,17 @@ def trim(frame: Frame, saturation: float | None = None, overscan=None, region=No
     return frame.with_(data=np.ascontiguousarray(data), mask=np.ascontiguousarray(mask), header=header)
 
 
+def find_saturation(data: np.ndarray) -> float | None:
+    """The level (ADU) at which the pixels of a raw frame pile up, or None where they do not.
+
+    Noise and stars leave fewer and fewer pixels towards the maximum; clipping leaves many at the maximum itself.
+    """
+    top, middle = float(data.max()), float(np.median(data))
+    at_top = int((data == top).sum())
+    just_below = int((data > top - 0.02 * (top - middle)).sum()) - at_top
+    return top if top > middle and at_top >= 10 and at_top > 3 * just_below else None
+
+
 def deviation(frame: Frame, gain: float | None, read_noise: float | None, level=None) -> Frame:
     """Standard deviation of each pixel of a frame in ADU.
 

@@ -9,7 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from . import pile
-from .frame import Frame, Mask
+from .frame import Frame, Mask, Unusable
 
 
 @dataclass
@@ -87,10 +87,10 @@ def combine(
     method, clip, low, high, iterations, nlow, nhigh as in `pile.combine`; sigclip here measures each value against its
                 own sigma and allows for stars: (gradient of the median image times the difference in seeing) is added in
                 quadrature, so that no star is eaten in changing seeing.
-    Raises ValueError where no input is usable.
+    Raises Unusable where there is no input.
     """
     if not inputs:
-        raise ValueError("no frame to combine")
+        raise Unusable("no usable frame to combine")
     fwhm = float(np.median([i.fwhm for i in inputs if i.fwhm > 0] or [3.0]))
     radius = 1.6 * max([i.fwhm for i in inputs if i.fwhm > 0] or [3.0])
     for one in inputs:
@@ -135,12 +135,16 @@ def fluxes(frame: Frame, stars: np.ndarray, radius: float) -> np.ndarray:
         return np.zeros(0)
     bad = (frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0
     data = np.where(np.isfinite(frame.data), frame.data, np.float32(0))
+    good = (~bad).astype(np.float32)
     x, y = (np.ascontiguousarray(stars[name], float) for name in "xy")
-    flux, _, _ = sep.sum_circle(data, x, y, radius, mask=bad, bkgann=(2 * radius, 3 * radius))
-    spoiled, _, _ = sep.sum_circle(bad.astype(np.float32), x, y, radius)
     ny, nx = frame.shape
-    inside = (x > 3 * radius) & (y > 3 * radius) & (x < nx - 1 - 3 * radius) & (y < ny - 1 - 3 * radius)
-    return np.where(inside & (spoiled < 0.5) & (flux > 0), flux, np.nan)
+    clean, area = (sep.sum_circle(image, x, y, radius)[0] for image in (good, np.ones_like(good)))
+    around, ring = (sep.sum_circann(image, x, y, 2 * radius, 3 * radius)[0] for image in (good, np.ones_like(good)))
+    whole = area > 0.999 * np.median(area) if len(area) else area
+    use = whole & (clean > area - 0.5) & (around > 0.5 * ring) & (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1)
+    flux = np.full(len(x), np.nan)
+    flux[use] = sep.sum_circle(data, x[use], y[use], radius, mask=bad, bkgann=(2 * radius, 3 * radius))[0]
+    return np.where(flux > 0, flux, np.nan)
 
 
 def _reference(inputs: list[Input], wanted: str) -> Input:

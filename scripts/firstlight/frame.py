@@ -23,6 +23,10 @@ class Mask:
     UNUSABLE = BAD | COSMIC_RAY | LOW_FLAT | NO_DATA
 
 
+class Unusable(ValueError):
+    """Raised on purpose where frames give no product: the night goes on without it, and its place says why."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """An image and what is known about it.

@@ -131,7 +131,8 @@ def read(results: str) -> Table:
 
 def _written(results: str) -> str:
     """Tells whether the table's files are those that were last written here."""
-    return identity(*(raw.read_text(os.path.join(results, name)) for name in ("frames.csv", "rejected.csv")))
+    texts = (raw.read_text(os.path.join(results, name)) or "" for name in ("frames.csv", "rejected.csv"))
+    return identity(*(hashlib.blake2b(text.encode("utf-8", "surrogateescape")).hexdigest() for text in texts))
 
 
 def _read_files(paths, stamps, files: dict, progress, save) -> None:

@@ -53,11 +53,14 @@ FRAME_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError)
 
 
 @contextmanager
-def dropping(write_dropped):
-    """Turn a fault of the frame itself into a dropped frame: `write_dropped(reason)` leaves its mark, the night goes on."""
+def dropping(write_dropped, faults=FRAME_FAULTS):
+    """Turn a fault of the frame itself into a dropped frame: `write_dropped(reason)` leaves its mark, the night goes on.
+
+    Where many frames make one product pass `Unusable` as `faults`: one that is not foreseen must not cost a stack.
+    """
     try:
         yield
-    except FRAME_FAULTS as error:
+    except faults as error:
         traceback.print_exc()
         reason = str(error) or type(error).__name__
         print(f"dropped: {reason}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import pile
 from .calibrate import robust_scatter
-from .frame import Frame, Mask
+from .frame import Frame, Mask, Unusable
 
 
 def master_bias(frames: Iterable[Frame], expected: int, memory: float = 500e6, **combination) -> Frame:
@@ -76,7 +76,7 @@ def _combined(frames: Iterable[Frame], expected: int, memory: float, combination
             headers.append(frame.header)
             unit = frame.unit
         if held is None:
-            raise ValueError(f"no usable {kind} frame")
+            raise Unusable(f"no usable {kind} frame")
         data, sigma, count = pile.combine(held, **combination)
     finally:
         if held is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import math
 import os
 import re
 import stat
@@ -31,6 +32,7 @@ SUFFIX = re.compile(r"\.(fits|fit|fts)(\.gz|\.fz|\.bz2)?$", re.I)
 BLOCK = 2880
 MOST_BLOCKS = 4000  # 144,000 cards: beyond that it is not a header
 CHUNK = 1 << 24
+LARGEST = 1 << 42  # bytes: no file is that long, and beyond 16 TB some file systems cannot even seek
 
 
 # --- Finding --------------------------------------------------------------------------------------------------------
@@ -258,9 +260,12 @@ class _Unit:
     def number(self, key: str, default: float = 0):
         text = self.structure.get(key)
         try:
-            return default if text is None else float(text.replace("D", "E"))
+            number = default if text is None else float(text.replace("D", "E"))
         except ValueError:
-            raise ValueError(f"the header's {key} = {text} is not a number") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"the header's {key} = {text} is not a number")
+        return number
 
     def axes(self, prefix: str = "") -> list[int]:
         """Lengths of the axes as numpy counts them, the slowest first."""
@@ -373,6 +378,8 @@ def _units(file) -> Iterator[_Unit]:
         unit = _Unit(index, cards, raw, position + len(raw), _structure(cards))
         yield unit
         position = unit.start + -(-unit.size // BLOCK) * BLOCK
+        if not unit.start <= position < LARGEST:  # nonsense in the header; what is read of this unit will tell
+            return
 
 
 def _header_cards(file) -> tuple[list[str] | None, bytes]:
@@ -471,7 +478,11 @@ def _decoded(unit: _Unit, stored: bytes) -> np.ndarray:
     """Pixels (ny, nx) = BZERO + BSCALE x stored value, in native byte order."""
     if unit.bits not in _TYPES:
         raise ValueError(f"BITPIX = {unit.bits} is not one of {', '.join(map(str, _TYPES))}")
-    big = np.frombuffer(stored, _TYPES[unit.bits]).reshape(unit.image())
+    axes = unit.image()
+    count = int(np.prod(axes, dtype=object))
+    if count * abs(unit.bits) // 8 > len(stored):
+        raise ValueError(f"PCOUNT or GCOUNT leave {len(stored)} bytes for {count} pixels: the header is damaged")
+    big = np.frombuffer(stored, _TYPES[unit.bits], count).reshape(axes)
     data = big.astype(big.dtype.newbyteorder("="))
     scale, zero = unit.number("BSCALE", 1), unit.number("BZERO")
     blank = _blank(unit, data)
@@ -503,9 +514,9 @@ def _decompressed(file, unit: _Unit) -> np.ndarray:
     try:
         with fits.open(file, mode="readonly", memmap=False, checksum=False) as hdus:
             data = hdus[unit.index].data
+            return np.array(data, data.dtype.newbyteorder("=")).reshape(unit.image())
     except Exception as error:  # astropy and its codecs raise many types for damaged tiles
         raise ValueError(f"the compressed image cannot be unpacked: {error}") from error
-    return np.array(data, data.dtype.newbyteorder("=")).reshape(unit.image())
 
 
 def _inherited(unit: _Unit, primary: _Unit) -> str:

@@ -71,7 +71,8 @@ def dark_ratio(exposure: float | None, dark_exposure: float | None, equal: float
 
 def _trim(frame, reduction):
     camera = detector(frame.header, reduction.cameras)
-    saturation = camera.saturation or reduction.options.get("trim", {}).get("saturation") or frame.header.get("FLADCMAX")
+    stated = camera.saturation or reduction.options.get("trim", {}).get("saturation")
+    saturation = stated or calibrate.find_saturation(frame.data) or frame.header.get("FLADCMAX")
     overscan, region = (parse_section(text) if text else None for text in (camera.overscan, camera.trim))
     return calibrate.trim(frame, saturation, overscan, region)
 

@@ -1,0 +1,39 @@
+# make demo: set up, simulate a night, reduce it, say where the pictures are. make test, make lint: as they say.
+PYTHON ?= python3
+BIN = .venv/bin
+# Frames of a night are read by many short jobs: bytecode written once saves seconds in each run.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test lint pins clean-demo
+
+demo: .venv/ready demo/truth/night.json
+	$(BIN)/snakemake --configfile tests/demo.yaml
+
+demo/truth/night.json: tests/simulated_night.py | .venv/ready
+	$(BIN)/python tests/simulated_night.py demo/raw --truth demo/truth --no-images
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/python tests/lint_workflow.py
+
+.venv/ready: envs/requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "firstlight needs Python 3.11 or later; say make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --compile --requirement envs/requirements.txt
+	touch $@
+
+# After a change of envs/requirements.in: the full list anew, from a fresh environment.
+pins:
+	rm -rf .venv-pins
+	$(PYTHON) -m venv .venv-pins
+	.venv-pins/bin/python -m pip install --quiet --requirement envs/requirements.in
+	(echo "# Made by make pins from requirements.in: everything that is installed, and nothing else."; .venv-pins/bin/python -m pip freeze) > envs/requirements.txt
+	rm -rf .venv-pins
+
+clean-demo:
+	rm -rf demo
