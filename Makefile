@@ -19,7 +19,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
-	$(BIN)/python tests/lint_workflow.py
+	$(BIN)/snakemake --lint --config raw=envs results=$$(mktemp -d)
 
 .venv/ready: envs/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "firstlight needs Python 3.11 or later; say make PYTHON=python3.12")'

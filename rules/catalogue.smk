@@ -2,18 +2,20 @@
 
 
 rule catalogue:
-    message:
-        "catalogue of {wildcards.target}"
     input:
         unpack(catalogue_table),
     output:
         f"{R}/catalogues/{{target}}.ecsv",
     log:
         f"{R}/logs/catalogues/{{target}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=500,
     params:
         options=NIGHT.catalogue_options(),
         code=code("catalogue"),
-    resources:
-        mem_mb=500,
+    message:
+        "catalogue of {wildcards.target}"
     script:
         "../scripts/catalogue.py"

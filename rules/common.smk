@@ -126,7 +126,10 @@ def report_end():
 
 def report_failure():
     """After a failed run: the way on."""
-    print("A job failed; its log says why (see above). What is done stays done: mend it and say the same again.", file=sys.stderr)
+    print(
+        "A job failed; its log says why (see above). What is done stays done: mend it and say the same again.",
+        file=sys.stderr,
+    )
 
 
 try:
@@ -141,6 +144,6 @@ PIXELS = max((row.nx * row.ny for row in TABLE.rows), default=1)
 
 
 wildcard_constraints:
+    **NIGHT.constraints(),
     dark=r"(?:dark|flatdark)_[^/]+",
     frame=r"[A-Za-z0-9_.+-]+_[0-9a-f]{8}",
-    **NIGHT.constraints(),

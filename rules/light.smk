@@ -2,8 +2,6 @@
 
 
 rule light:
-    message:
-        "light {wildcards.frame}"
     input:
         unpack(masters_of_light),
         unpack(catalogue_of),
@@ -15,12 +13,16 @@ rule light:
         f"{R}/logs/lights/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
     benchmark:
         f"{R}/benchmarks/lights/{{target}}/{{night}}/{{filter}}/{{frame}}.tsv"
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(130),
     params:
         options=NIGHT.light_options(),
         facts=facts_of_light,
         made_from=made_from,
         code=code("light"),
-    resources:
-        mem_mb=megabytes(130),
+    message:
+        "light {wildcards.frame}"
     script:
         "../scripts/light.py"

@@ -2,8 +2,6 @@
 
 
 rule master_bias:
-    message:
-        "master bias of {wildcards.night}"
     input:
         raw=lambda w: raw_of_master(w, "bias"),
     output:
@@ -12,20 +10,22 @@ rule master_bias:
         f"{R}/logs/masters/{{night}}/{{camera}}/bias.log",
     benchmark:
         f"{R}/benchmarks/masters/{{night}}/{{camera}}/bias.tsv"
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(40, 800),
     params:
         options=NIGHT.options("header", "cameras", "trim", "master_bias"),
         facts=lambda w: facts_of_master(w, "bias"),
         made_from=lambda w: master_at(w, "bias").identity,
         code=code("master_bias"),
-    resources:
-        mem_mb=megabytes(40, 800),
+    message:
+        "master bias of {wildcards.night}"
     script:
         "../scripts/master_bias.py"
 
 
 rule master_dark:
-    message:
-        "master dark of {wildcards.night}, {wildcards.dark}"
     input:
         unpack(lambda w: masters_of_master(w, w.dark)),
         raw=lambda w: raw_of_master(w, w.dark),
@@ -35,20 +35,22 @@ rule master_dark:
         f"{R}/logs/masters/{{night}}/{{camera}}/{{dark}}.log",
     benchmark:
         f"{R}/benchmarks/masters/{{night}}/{{camera}}/{{dark}}.tsv"
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(40, 800),
     params:
         options=NIGHT.options("header", "cameras", "trim", "master_dark"),
         facts=lambda w: facts_of_master(w, w.dark),
         made_from=lambda w: master_at(w, w.dark).identity,
         code=code("master_dark"),
-    resources:
-        mem_mb=megabytes(40, 800),
+    message:
+        "master dark of {wildcards.night}, {wildcards.dark}"
     script:
         "../scripts/master_dark.py"
 
 
 rule master_flat:
-    message:
-        "master flat of {wildcards.night} in {wildcards.filter}"
     input:
         unpack(lambda w: masters_of_master(w, f"flat_{w.filter}")),
         raw=lambda w: raw_of_master(w, f"flat_{w.filter}"),
@@ -58,12 +60,16 @@ rule master_flat:
         f"{R}/logs/masters/{{night}}/{{camera}}/flat_{{filter}}.log",
     benchmark:
         f"{R}/benchmarks/masters/{{night}}/{{camera}}/flat_{{filter}}.tsv"
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(40, 800),
     params:
         options=NIGHT.options("header", "cameras", "trim", "master_flat"),
         facts=lambda w: facts_of_master(w, f"flat_{w.filter}"),
         made_from=lambda w: master_at(w, f"flat_{w.filter}").identity,
         code=code("master_flat"),
-    resources:
-        mem_mb=megabytes(40, 800),
+    message:
+        "master flat of {wildcards.night} in {wildcards.filter}"
     script:
         "../scripts/master_flat.py"

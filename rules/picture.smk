@@ -2,8 +2,6 @@
 
 
 rule picture:
-    message:
-        "picture of {wildcards.target}"
     input:
         stacks=lambda w: [NIGHT.stack(w.target, name) for name in NIGHT.plan.targets[w.target]],
     output:
@@ -11,30 +9,36 @@ rule picture:
         f"{R}/pictures/{{target}}.tiff",
     log:
         f"{R}/logs/pictures/{{target}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(130),
     params:
         options=NIGHT.picture_options(),
         filters=lambda w: [NIGHT.band(w.target, name) for name in NIGHT.plan.targets[w.target]],
         code=code("picture"),
-    resources:
-        mem_mb=megabytes(130),
+    message:
+        "picture of {wildcards.target}"
     script:
         "../scripts/picture.py"
 
 
 rule preview:
-    message:
-        "grey picture of {wildcards.target} in {wildcards.filter}"
     input:
         stacks=lambda w: [NIGHT.stack(w.target, w.filter)],
     output:
         f"{R}/pictures/{{target}}/{{filter}}.tiff",
     log:
         f"{R}/logs/pictures/{{target}}/{{filter}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(100),
     params:
         options={},
         filters=lambda w: [NIGHT.band(w.target, w.filter)],
         code=code("preview"),
-    resources:
-        mem_mb=megabytes(100),
+    message:
+        "grey picture of {wildcards.target} in {wildcards.filter}"
     script:
         "../scripts/preview.py"

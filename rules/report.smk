@@ -2,22 +2,26 @@
 
 
 rule headers:
-    message:
-        "what was read from the headers"
     log:
         f"{R}/logs/headers.log",
+    conda:
+        "../envs/firstlight.yaml"
     params:
         results=R,
+    message:
+        "what was read from the headers"
     script:
         "../scripts/headers.py"
 
 
 rule tidy:
-    message:
-        "removing products that nothing asks for any more"
     log:
         f"{R}/logs/tidy.log",
+    conda:
+        "../envs/firstlight.yaml"
     params:
         stale=lambda w: NIGHT.stale(),
+    message:
+        "removing products that nothing asks for any more"
     script:
         "../scripts/tidy.py"

@@ -2,26 +2,26 @@
 
 
 rule grid:
-    message:
-        "grid of {wildcards.target}"
     input:
         lights=grid_lights,
     output:
         f"{R}/aligned/{{target}}/grid.fits",
     log:
         f"{R}/logs/aligned/{{target}}/grid.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=400,
     params:
         options=CONFIG["grid"],
         code=code("grid"),
-    resources:
-        mem_mb=400,
+    message:
+        "grid of {wildcards.target}"
     script:
         "../scripts/grid.py"
 
 
 rule align:
-    message:
-        "align {wildcards.frame}"
     input:
         frame=lambda w: NIGHT.light(NIGHT.row(w)),
         sources=lambda w: NIGHT.light(NIGHT.row(w), "ecsv"),
@@ -32,18 +32,20 @@ rule align:
         f"{R}/logs/aligned/{{target}}/{{filter}}/{{frame}}.log",
     benchmark:
         f"{R}/benchmarks/aligned/{{target}}/{{filter}}/{{frame}}.tsv"
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(60),
     params:
         options=CONFIG["align"],
         code=code("align"),
-    resources:
-        mem_mb=megabytes(60),
+    message:
+        "align {wildcards.frame}"
     script:
         "../scripts/align.py"
 
 
 rule combine:
-    message:
-        "combine {wildcards.target} in {wildcards.filter}"
     input:
         unpack(frames_of_stack),
         grid=f"{R}/aligned/{{target}}/grid.fits",
@@ -53,11 +55,15 @@ rule combine:
         f"{R}/logs/stacks/{{target}}/{{filter}}.log",
     benchmark:
         f"{R}/benchmarks/stacks/{{target}}/{{filter}}.tsv"
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(60, 800),
     params:
         options=CONFIG["combine"] | {"align": CONFIG["align"]["interpolation"]},
         made_from=lambda w: NIGHT.made_from(NIGHT.rows(w.target, w.filter)),
         code=code("combine"),
-    resources:
-        mem_mb=megabytes(60, 800),
+    message:
+        "combine {wildcards.target} in {wildcards.filter}"
     script:
         "../scripts/combine.py"

@@ -8,28 +8,28 @@ rule steps:
 
 
 rule trim:
-    message:
-        "step trim of {wildcards.frame}"
     input:
         raw=raw_light,
     output:
         f"{R}/steps/trim/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
     log:
         f"{R}/logs/steps/trim/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(100),
     params:
         options=NIGHT.options("header", "cameras", "trim"),
         facts=facts_of_light,
         made_from=made_from,
         code=code("trim"),
-    resources:
-        mem_mb=megabytes(100),
+    message:
+        "step trim of {wildcards.frame}"
     script:
         "../scripts/trim.py"
 
 
 rule deviation:
-    message:
-        "step deviation of {wildcards.frame}"
     input:
         unpack(masters_of_light),
         frame=f"{R}/steps/trim/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
@@ -37,36 +37,40 @@ rule deviation:
         f"{R}/steps/deviation/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
     log:
         f"{R}/logs/steps/deviation/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
         code=code("deviation"),
-    resources:
-        mem_mb=megabytes(100),
+    message:
+        "step deviation of {wildcards.frame}"
     script:
         "../scripts/deviation.py"
 
 
 rule gain:
-    message:
-        "step gain of {wildcards.frame}"
     input:
         frame=f"{R}/steps/deviation/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
     output:
         f"{R}/steps/gain/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
     log:
         f"{R}/logs/steps/gain/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
         code=code("gain"),
-    resources:
-        mem_mb=megabytes(100),
+    message:
+        "step gain of {wildcards.frame}"
     script:
         "../scripts/gain.py"
 
 
 rule cosmic_ray:
-    message:
-        "step cosmic_ray of {wildcards.frame}"
     input:
         unpack(masters_of_light),
         frame=f"{R}/steps/gain/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
@@ -74,18 +78,20 @@ rule cosmic_ray:
         f"{R}/steps/cosmic_ray/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
     log:
         f"{R}/logs/steps/cosmic_ray/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras", "cosmic_ray"),
         code=code("cosmic_ray"),
-    resources:
-        mem_mb=megabytes(100),
+    message:
+        "step cosmic_ray of {wildcards.frame}"
     script:
         "../scripts/cosmic_ray.py"
 
 
 rule bias:
-    message:
-        "step bias of {wildcards.frame}"
     input:
         unpack(masters_of_light),
         frame=f"{R}/steps/cosmic_ray/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
@@ -93,18 +99,20 @@ rule bias:
         f"{R}/steps/bias/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
     log:
         f"{R}/logs/steps/bias/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
         code=code("bias"),
-    resources:
-        mem_mb=megabytes(100),
+    message:
+        "step bias of {wildcards.frame}"
     script:
         "../scripts/bias.py"
 
 
 rule dark:
-    message:
-        "step dark of {wildcards.frame}"
     input:
         unpack(masters_of_light),
         frame=f"{R}/steps/bias/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
@@ -112,18 +120,20 @@ rule dark:
         f"{R}/steps/dark/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
     log:
         f"{R}/logs/steps/dark/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
         code=code("dark"),
-    resources:
-        mem_mb=megabytes(100),
+    message:
+        "step dark of {wildcards.frame}"
     script:
         "../scripts/dark.py"
 
 
 rule flat:
-    message:
-        "step flat of {wildcards.frame}"
     input:
         unpack(masters_of_light),
         frame=f"{R}/steps/dark/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
@@ -131,10 +141,14 @@ rule flat:
         f"{R}/steps/flat/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
     log:
         f"{R}/logs/steps/flat/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
         code=code("flat"),
-    resources:
-        mem_mb=megabytes(100),
+    message:
+        "step flat of {wildcards.frame}"
     script:
         "../scripts/flat.py"

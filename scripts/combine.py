@@ -5,7 +5,7 @@ from firstlight import job
 with job.logged(snakemake):
     import tempfile
 
-    from firstlight import adapt, combine, io
+    from firstlight import adapt, align, combine, io
     from firstlight.frame import Unusable
 
     options = dict(snakemake.params.options)
@@ -30,4 +30,5 @@ with job.logged(snakemake):
         print(*stack.inputs.tolist(), sep="\n")
         coverage = io.image_hdu("COVERAGE", stack.coverage, "number of frames that count in each pixel")
         table = io.table_hdu("INPUTS", combine.with_dropped(stack.inputs, dropped))
-        io.write_frame(snakemake.output[0], stack.frame, [coverage, table])
+        frame = stack.frame.with_(align.noise_cards(interpolation))
+        io.write_frame(snakemake.output[0], frame, [coverage, table])

@@ -42,7 +42,8 @@ def master(snakemake, combine) -> None:
     def frames():
         for path, facts in zip(snakemake.input.raw, snakemake.params.facts, strict=True):
             with job.dropping(lambda reason, path=path: print(f"left out {path}: {reason}")):
-                yield reduce.reduce(raw_frame(path, facts, options["header"]), settings)
+                named = facts | {"FLFRAME": raw.stem(path)}
+                yield reduce.reduce(raw_frame(path, named, options["header"]), settings)
 
     with job.dropping(lambda reason: io.write_dropped(snakemake.output[0], snakemake.rule, reason), Unusable):
         product = combine(frames(), len(snakemake.input.raw), memory, **combination)

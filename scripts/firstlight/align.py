@@ -112,21 +112,25 @@ def place(table: np.ndarray, wcs, grid: Grid, tolerance: float = 2.0):
 
     table  the frame's sources, brightest first; wcs its own celestial WCS, or None
     Returns (WCS of the frame on the grid's sky, how: dict of keywords). A frame's own WCS is tightened to the grid's
-    stars where enough of both agree; without one its stars are matched to the grid's. Raises ValueError with the reason
-    where it cannot be placed.
+    stars where enough of both agree; without one, or where the stars belie it, they are matched to the grid's. Raises
+    ValueError with the reason where it cannot be placed.
     """
-    xy = np.column_stack([table["x"], table["y"]])[:1500]
+    stars = table[table["flag"] < sources.ODD]
+    xy = np.column_stack([stars["x"], stars["y"]])[:1500]
     on_grid = np.column_stack([grid.stars["x"], grid.stars["y"]])
     if wcs is None or not grid.celestial:
         transform, how = _by_stars(xy, on_grid, tolerance)
-        placed, i, j = astrometry.moved(grid.wcs, transform), [], []
+        placed = astrometry.moved(grid.wcs, transform)
     else:
-        placed, how, i, j = wcs, "wcs", [], []
+        placed, how = _checked(wcs, xy, on_grid, grid, tolerance)
     sky = grid.wcs.all_pix2world(on_grid, 0) if len(on_grid) else on_grid
     for radius in (2 * tolerance, tolerance, tolerance):
         predicted = _on_grid(grid, placed, xy)
-        i, j = astrometry.nearest(predicted, on_grid, radius)
-        if len(i) < 12:  # too few to improve on a solution that used more
+        i, j = _together(predicted, on_grid, *astrometry.nearest(predicted, on_grid, radius))
+        if len(i) < 12:  # too few to improve on a solution that used more; but headers are a pixel off at times
+            if how == "wcs" and len(i) >= max(4, astrometry.more_than_chance(predicted, on_grid, radius, 1)):
+                placed = astrometry.refit(placed, xy[i], sky[j], shift_only=True)
+                how = "wcs+shift"
             break
         placed = astrometry.refit(placed, xy[i], sky[j])
         how = "wcs+stars" if how.startswith("wcs") else how
@@ -155,9 +159,10 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
         raise ValueError(f"interpolation {interpolation!r}: cubic, bilinear, nearest or reproject-bilinear, -biquadratic, -bicubic?")
     positions = Positions(wcs, grid_wcs, shape)
     usable = np.isfinite(frame.data)
-    data = np.where(usable, frame.data, np.float32(0))
+    # What stands in for missing values leaks into neighbours, up to the mask's 10 %: so it must look like the sky.
+    data = frame.data if usable.all() else np.where(usable, frame.data, np.float32(np.nanmedian(frame.data)))
     mask = np.where(usable, frame.mask, frame.mask | np.uint8(Mask.NO_DATA))
-    variance = None if frame.sigma is None else np.where(usable, frame.sigma, np.float32(0)) ** 2
+    variance = None if frame.sigma is None else np.where(usable & np.isfinite(frame.sigma), frame.sigma, np.float32(0)) ** 2
     out = np.full(shape, np.nan, np.float32)
     out_sigma = None if variance is None else np.full(shape, np.nan, np.float32)
     out_mask = np.full(shape, Mask.NO_DATA, np.uint8)
@@ -190,6 +195,32 @@ def _by_stars(xy: np.ndarray, on_grid: np.ndarray, tolerance: float) -> tuple[np
             return astrometry.match_shift(xy, on_grid)[0], "shift"
         except ValueError as shift:
             raise ValueError(f"{any_transformation}; {shift}") from shift
+
+
+def _checked(wcs, xy: np.ndarray, on_grid: np.ndarray, grid: Grid, tolerance: float):
+    """A frame's own WCS and "wcs"; or, where the stars contradict it and agree on another place, that and "stars".
+
+    Many headers carry what the mount believed. A WCS that was checked against a catalogue passes here at once; one that
+    shares no stars with the grid (another filter, a small overlap) stays.
+    """
+    predicted = _on_grid(grid, wcs, xy)
+    agreeing = len(astrometry.nearest(predicted, on_grid, 2 * tolerance)[0])
+    if agreeing < max(6, astrometry.more_than_chance(predicted, on_grid, 2 * tolerance, 0)):
+        try:
+            return astrometry.moved(grid.wcs, astrometry.match_stars(xy, on_grid, tolerance)[0]), "stars"
+        except ValueError:
+            pass
+    return wcs, "wcs"
+
+
+def _together(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray):
+    """The pairs (indices into a and b) whose distance is that of most: hot pixels do not move with the stars."""
+    if len(i) < 6:
+        return i, j
+    apart = a[i] - b[j]
+    distance = np.hypot(*(apart - np.median(apart, axis=0)).T)
+    keep = distance <= max(4 * np.median(distance), 0.2)
+    return i[keep], j[keep]
 
 
 def _on_grid(grid: Grid, wcs, xy: np.ndarray) -> np.ndarray:
@@ -255,6 +286,33 @@ def resample(data, variance, mask, x, y, kernel: str):
     return values, variances, bits, inside
 
 
+def noise_factor(interpolation: str, radius: float) -> float:
+    """How much larger the noise in a circle is than the sigmas of its resampled pixels tell, which share taps.
+
+    With weights w_k(t) along one axis, c(d) = <sum_k w_k w_(k-d)> over all positions t between pixels; then
+    factor^2 = sum_ij c(dx_ij) c(dy_ij) / (N c(0)^2) over all pairs of the circle's N pixels. radius in pixels.
+    """
+    kernel = interpolation if interpolation in KERNELS else "bilinear"
+    _, weights = _taps(np.linspace(0, 1, 101)[:-1], kernel)
+    taps = np.array(weights)
+    reach = len(taps)
+    c = [float((taps[d:] * taps[: reach - d]).sum(axis=0).mean()) for d in range(reach)]
+    line = np.array(c[:0:-1] + c)
+    size = int(np.ceil(radius))
+    y, x = np.mgrid[-size : size + 1, -size : size + 1]
+    circle = (x**2 + y**2 <= radius**2).astype(float)
+    from scipy.ndimage import convolve
+
+    shared = (circle * convolve(circle, np.outer(line, line), mode="constant")).sum()
+    return float(np.sqrt(shared / (circle.sum() * c[0] ** 2)))
+
+
+def noise_cards(interpolation: str) -> dict:
+    """`noise_factor` for circles of 1, 2, 3, 5 and 10 pixels as header cards."""
+    comment = "noise in a circle of {} pix over its pixels' sigmas"
+    return {f"NCORR{r:02d}": (round(noise_factor(interpolation, r), 4), comment.format(r)) for r in (1, 2, 3, 5, 10)}
+
+
 def _bits(bits, touched, flat_mask, nx, ny, first_x, first_y, weights_x, weights_y) -> None:
     """Set the bits that have more than 10 % of the absolute weight, looking only where any flagged pixel is touched."""
     at = np.nonzero(touched)
@@ -276,7 +334,8 @@ def _bits(bits, touched, flat_mask, nx, ny, first_x, first_y, weights_x, weights
 def _taps(position: np.ndarray, kernel: str):
     """First pixel (int32) and the weights (float32) of the pixels from there on, for positions along one axis."""
     if kernel == "nearest":
-        return np.rint(position).astype(np.int32), [np.ones(position.shape, np.float32)]
+        # Halves all go one way, rounding errors or not: else a shift by half a pixel doubles some pixels and skips others.
+        return np.floor(position + 0.500001).astype(np.int32), [np.ones(position.shape, np.float32)]
     base = np.floor(position)
     t = (position - base).astype(np.float32)
     base = base.astype(np.int32)

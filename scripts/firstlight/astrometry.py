@@ -23,8 +23,9 @@ def read_wcs(header: fits.Header):
 
     from astropy.wcs import WCS
 
-    if "CTYPE1" not in header or "CRVAL1" not in header:
-        return None
+    placed = all(isinstance(header.get(key), (int, float)) for key in ("CRVAL1", "CRVAL2"))
+    if "CTYPE1" not in header or not placed or not any(key in header for key in ("CD1_1", "CD1_2", "CDELT1")):
+        return None  # wcslib would take 0 and one degree per pixel for what is missing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -70,6 +71,7 @@ def tangent_wcs(crval, crpix, cd):
     wcs.wcs.crval = crval
     wcs.wcs.crpix = np.asarray(crpix, float) + 1
     wcs.wcs.cd = cd
+    wcs.wcs.lonpole = 180.0  # also at the pole itself, where FITS would turn the field round
     wcs.wcs.radesys = "ICRS"
     wcs.wcs.set()
     return wcs
@@ -179,6 +181,20 @@ def nearest(a: np.ndarray, b: np.ndarray, radius: float) -> tuple[np.ndarray, np
     return i, to_b[i]
 
 
+def more_than_chance(a: np.ndarray, b: np.ndarray, radius: float, free: int) -> float:
+    """How many pairs within `radius` it takes to believe that points a (n, 2) and b (m, 2) show the same stars.
+
+    Of unrelated points n m pi radius^2 / area pairs are expected; eight times their scatter allows for the many
+    transformations that were tried, and `free` stars for those that the transformation was fitted to.
+    """
+    if not len(a) or not len(b):
+        return float(free)
+    low, high = b.min(axis=0) - radius, b.max(axis=0) + radius
+    over = ((a >= low) & (a <= high)).all(axis=1).sum()
+    expected = over * len(b) * np.pi * radius**2 / np.prod(high - low)
+    return free + expected + 8 * np.sqrt(expected)
+
+
 def fit_affine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Least-squares affine transformation (2, 3) that takes points a (n, 2) to b (n, 2)."""
     return np.linalg.lstsq(np.column_stack([a, np.ones(len(a))]), b, rcond=None)[0].T
@@ -242,7 +258,10 @@ def match_stars(a: np.ndarray, b: np.ndarray, tolerance: float = 2.0, brightest:
         if len(i) < least:
             raise ValueError(f"only {len(i)} stars agree with any shift, rotation and scale, at least {least} are needed")
         transform = fit(a[i], b[j])
-    i, j = nearest(apply_affine(transform, a), b, tolerance)
+    on_b = apply_affine(transform, a)
+    i, j = nearest(on_b, b, tolerance)
+    if len(i) < max(least, more_than_chance(on_b, b, tolerance, 3)):
+        raise ValueError(f"{len(i)} of {len(a)} and {len(b)} stars agree, no more than by chance: the same field?")
     return transform, i, j
 
 
@@ -262,6 +281,8 @@ def match_shift(a: np.ndarray, b: np.ndarray, tolerance: float = 3.0, least: int
         raise ValueError(f"no shift that more than {votes.max()} stars agree with, at least {least} are needed")
     middle = np.median(shifts[np.hypot(*(shifts - best).T) < tolerance], axis=0)
     i, j = nearest(a + middle, b, tolerance)
+    if len(i) < max(least, more_than_chance(a + middle, b, tolerance, 2)):
+        raise ValueError(f"{len(i)} of {len(a)} and {len(b)} stars agree on a shift, no more than by chance")
     return np.column_stack([np.eye(2), np.median(b[j] - a[i], axis=0)]), i, j
 
 

@@ -17,18 +17,43 @@ ALIASES = {
 def standard(table) -> np.ndarray:
     """A table of stars (astropy Table) as a structured array with `COLUMNS`, brightest first; NaN where there is no colour.
 
-    Raises ValueError naming the columns that are there where a needed one is not.
+    Positions may be in degrees, in hours where the column's unit says so, or sexagesimal text.
+    Raises ValueError naming the columns that are there where a needed one is not, or the column that holds no numbers.
     """
     names = {name.lower(): name for name in table.colnames}
     stars = np.full(len(table), np.nan, [(name, "f8") for name in COLUMNS])
     for column, aliases in ALIASES.items():
         found = next((names[alias] for alias in aliases if alias in names), None)
         if found is not None:
-            stars[column] = np.ma.filled(np.ma.asarray(table[found], float), np.nan)
+            stars[column] = _numbers(table[found], column)
         elif column != "colour":
             raise ValueError(f"no column for {column} in the catalogue (it has {', '.join(table.colnames)}): name one {aliases[0]}?")
     stars = stars[np.isfinite(stars["ra"]) & np.isfinite(stars["dec"]) & np.isfinite(stars["mag"])]
     return stars[np.argsort(stars["mag"], kind="stable")]
+
+
+def _numbers(values, column: str) -> np.ndarray:
+    """A table's column as float64 (n,), NaN where it is masked; right ascension and declination in degrees."""
+    unit = str(getattr(values, "unit", "") or "")
+    try:
+        if np.asarray(values).dtype.kind in "US" and column in ("ra", "dec"):
+            return np.array([_degrees(str(text), column) for text in values])
+        numbers = np.ma.filled(np.ma.asarray(getattr(values, "value", values), float), np.nan)
+    except ValueError as error:
+        raise ValueError(f"column {values.name} of the catalogue cannot be used as {column}: {error}") from error
+    if column == "ra" and unit in ("hourangle", "h", "hour", "hr"):
+        return 15 * numbers
+    return np.degrees(numbers) if column in ("ra", "dec") and unit == "rad" else numbers
+
+
+def _degrees(text: str, column: str) -> float:
+    """Degrees of '35.15', or of '02 20 36' and '02:20:36' (hours for right ascension); NaN of nothing."""
+    parts = text.replace(":", " ").split()
+    if not parts or text == "--":
+        return float("nan")
+    value = sum(abs(float(part)) / 60**place for place, part in enumerate(parts))
+    sign = -1 if parts[0].startswith("-") else 1
+    return sign * value * (15 if column == "ra" and len(parts) > 1 else 1)
 
 
 def nothing() -> np.ndarray:
@@ -58,6 +83,6 @@ def field_of(pointings: list[tuple[float, float]], field: float, margin: float =
 
     ra, dec = np.radians(np.array(pointings)).T
     x, y, z = (np.cos(dec) * np.cos(ra)).mean(), (np.cos(dec) * np.sin(ra)).mean(), np.sin(dec).mean()
-    centre = (float(np.degrees(np.arctan2(y, x)) % 360), float(np.degrees(np.arctan2(z, np.hypot(x, y)))))
+    centre = (float(np.degrees(np.arctan2(y, x)) % 360 % 360), float(np.degrees(np.arctan2(z, np.hypot(x, y)))))
     spread = float(separation(centre, np.array(pointings)).max())
     return centre, spread + field / 2 + margin

@@ -95,11 +95,17 @@ def combine(
     radius = 1.6 * max([i.fwhm for i in inputs if i.fwhm > 0] or [3.0])
     for one in inputs:
         one.flux = fluxes(one.read(), stars, radius) if scale == "stars" else np.zeros(0)
+    known = [one.noise for one in inputs if one.noise > 0]
+    for one in inputs:
+        one.noise = one.noise if one.noise > 0 else max(known, default=1.0)  # unknown must not mean: outweighs all others
     reference = _reference(inputs, photometric_reference)
     base = reference.read()
     for one in inputs:
         one.scale, one.note = _scale(one, reference, scale)
         one.weight = _weight(one, weight, fwhm)
+    heaviest = max(one.weight for one in inputs)
+    for one in inputs:
+        one.weight /= heaviest  # their squares must fit into float32, whatever the unit
     common, seen = np.full(base.shape, 255, np.uint8), np.zeros(base.shape, np.uint8)
     with pile.Pile(base.shape, len(inputs), memory) as held:
         for one in inputs:
@@ -269,7 +275,7 @@ def _cards(inputs: list[Input], reference: Input, method: str, clip: str) -> dic
     cards = {
         "IMAGETYP": "stack",
         "NCOMBINE": (n, "frames combined"),
-        "EXPTIME": (reference.exposure, "[s] exposure that the flux scale refers to"),
+        "EXPTIME": (reference.exposure * (n if method == "sum" else 1), "[s] exposure that the flux scale refers to"),
         "EXPTOT": (round(sum(one.exposure for one in inputs), 3), "[s] sum of the exposures"),
         "PHOTREF": (reference.name, "frame that gives the flux scale"),
         "COMBINED": (f"{method}, {clip}", "method and rejection"),

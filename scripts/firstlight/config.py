@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from datetime import date
 from pathlib import Path
 
 
@@ -33,21 +34,29 @@ def read_schema(path) -> dict:
 
 
 def _as_described(value, schema: dict):
-    """A value with the types and the defaults that the schema names."""
+    """A value with the types and the defaults that the schema names; dates, which YAML makes of 2023-03-13, as text."""
     types = schema.get("type", [])
     types = [types] if isinstance(types, str) else types
-    if "object" in types and isinstance(value, dict):
-        described = schema.get("properties", {})
-        out = {key: _as_described(item, described.get(key, {})) for key, item in value.items() if item is not None or key not in described}
+    if isinstance(value, date):
+        value = value.isoformat()
+    if isinstance(value, dict) and (not types or "object" in types):
+        described, others = schema.get("properties", {}), schema.get("additionalProperties")
+        others = others if isinstance(others, dict) else {}
+        given = {str(key): item for key, item in value.items()}
+        out = {
+            key: _as_described(item, described.get(key, others))
+            for key, item in given.items()
+            if item is not None or key not in described
+        }
         for key, part in described.items():
             if key not in out and ("default" in part or "properties" in part):
                 out[key] = _as_described(part.get("default", {}), part)
         return out
-    if "array" in types and isinstance(value, list):
+    if isinstance(value, list) and (not types or "array" in types):
         return [_as_described(item, schema.get("items", {})) for item in value]
-    if "array" in types and isinstance(value, (str, int, float)) and not isinstance(value, bool) and "string" not in types:
-        return [_as_described(value, schema.get("items", {}))]
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if "array" in types and (number or isinstance(value, str)) and not {"string", "object"} & set(types):
+        return [_as_described(value, schema.get("items", {}))]
     if "string" in types and number and not {"number", "integer"} & set(types):
         return str(value)
     return value

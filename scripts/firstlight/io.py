@@ -140,7 +140,7 @@ def product_header(header: fits.Header) -> fits.Header:
     clean = fits.Header()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VerifyWarning)
-        for card in header.cards:
+        for card in header.copy().cards:  # verifying mends a card in place
             if card.keyword in STRUCTURAL or card.keyword in STORAGE:
                 continue
             try:

@@ -41,7 +41,7 @@ def logged(snakemake):
         print(f"done in {time.perf_counter() - start:.2f} s")
     except Exception as error:
         traceback.print_exc()
-        tell(f"{snakemake.rule}: {error or type(error).__name__} (details: {path})")
+        tell(f"{snakemake.rule}: {str(error) or type(error).__name__} (details: {path})")
         sys.exit(1)
     finally:
         sys.stdout.flush()

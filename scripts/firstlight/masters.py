@@ -8,7 +8,7 @@ import numpy as np
 
 from . import pile
 from .calibrate import robust_scatter
-from .frame import Frame, Mask, Unusable
+from .frame import Frame, Mask, Unusable, size
 
 
 def master_bias(frames: Iterable[Frame], expected: int, memory: float = 500e6, **combination) -> Frame:
@@ -66,21 +66,27 @@ def _levelled(frames: Iterable[Frame]):
 
 
 def _combined(frames: Iterable[Frame], expected: int, memory: float, combination: dict, kind: str) -> Frame:
-    headers, mask, held = [], None, None
+    headers, mask, held, unit = [], None, None, ""
     try:
         for frame in frames:
             if held is None:
                 held, mask = pile.Pile(frame.shape, expected, memory), np.full(frame.shape, 255, np.uint8)
+                unit = frame.unit
+            elif (frame.shape, frame.unit) != (held.shape, unit):
+                name, first = frame.header.get("FLFRAME", kind), f"{held.shape[1]}x{held.shape[0]} {unit}"
+                print(f"left out {name}: {size(frame.data)} {frame.unit}, the first has {first}")
+                continue
             held.add(frame.data, frame.sigma, (frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0)
             mask &= frame.mask
             headers.append(frame.header)
-            unit = frame.unit
         if held is None:
             raise Unusable(f"no usable {kind} frame")
-        data, sigma, count = pile.combine(held, **combination)
+        data, sigma, _ = pile.combine(held, **combination)
     finally:
         if held is not None:
             held.close()
+    if combination.get("method") == "sum":  # what is subtracted from one frame has the level of one frame
+        data, sigma = data / np.float32(len(headers)), sigma / np.float32(len(headers))
     header = headers[0].copy()
     header["IMAGETYP"] = f"master {kind}"
     header["NCOMBINE"] = (len(headers), "frames combined")

@@ -70,7 +70,7 @@ class Plan:
         if master.kind == "bias":
             return Chosen()
         chosen = self.chosen(master.first)
-        return Chosen(bias=chosen.bias) if master.kind == "dark" else Chosen(chosen.bias, chosen.dark)
+        return Chosen(bias=chosen.bias) if master.kind in ("dark", "flatdark") else Chosen(chosen.bias, chosen.dark)
 
     def used_masters(self) -> list[Master]:
         """All masters that some light or other master needs."""
@@ -105,7 +105,11 @@ class Plan:
             return None, [f"no dark within {self._match['temperature']:g} C"] if any(fellows.get(k) for k in kinds) else ["no dark"]
         equal = [m for m in darks if dark_ratio(row.exposure, m.first.exposure, self._match["exposure"]) == 1.0]
         if equal:
-            return _nearest(row, equal), []
+            best = _nearest(row, equal, lambda m: _unlike(row, m))
+            if row.exposure and best.first.exposure:
+                return best, []
+            known = f"{best.first.exposure:g} s" if best.first.exposure else "unknown exposure"
+            return best, [f"exposure not known of both: dark of {known} subtracted as it is"]
         if not has_bias or not self._match["scale_dark"]:
             why = "without a bias none can be scaled" if not has_bias else "match: scale_dark is off"
             return None, [f"no dark of {row.exposure:g} s, {why}"]
@@ -113,9 +117,8 @@ class Plan:
         if not scalable:
             longest = max(m.first.exposure or 0 for m in darks)
             return None, [f"the longest dark has {longest:g} s, too short to be scaled to {row.exposure:g} s (match: scale_limit)"]
-        best = max(m.first.exposure for m in scalable)
-        chosen = _nearest(row, [m for m in scalable if m.first.exposure == best])
-        return chosen, [f"dark of {best:g} s scaled to {row.exposure:g} s"]
+        best = _nearest(row, scalable, lambda m: (-m.first.exposure, _warmer(row, m)))
+        return best, [f"dark of {best.first.exposure:g} s scaled to {row.exposure:g} s"]
 
 
 def plan(rows, match: dict, missing: str = "allow", select: dict | None = None) -> Plan:
@@ -152,7 +155,8 @@ def _master_path(row) -> str:
     kind = row.kind
     if kind in ("dark", "flatdark"):
         temperature = "unknown" if row.temperature is None else f"{round(row.temperature):d}"
-        name = f"{kind}_{row.exposure or 0:g}s_{temperature}C"
+        # Three digits: shutters that report 59.998 and 60.002 s make one dark of 60 s.
+        name = f"{kind}_{float(f'{row.exposure or 0:.3g}'):g}s_{temperature}C"
     else:
         name = f"flat_{row.filter}" if kind == "flat" else "bias"
     return f"masters/{row.night}/{row.camera}/{name}.fits"
@@ -174,29 +178,43 @@ def _selected(row, select: dict) -> bool:
 def _apply_missing(result: Plan, missing: str) -> None:
     """Find lights that lack a kind of calibration; with `drop` leave out those whose fellows have it."""
     lacking = defaultdict(list)
-    have = defaultdict(set)
+    have = defaultdict(list)
     for row in result.lights.values():
         chosen = result.chosen(row)
         for kind in ("bias", "dark", "flat"):
             covered = getattr(chosen, kind) is not None
             if kind == "bias" and chosen.dark is not None:
                 covered = covered or dark_ratio(row.exposure, chosen.dark.first.exposure, result._match["exposure"]) == 1.0
-            (have[kind].add((row.target, row.filter)) if covered else lacking[kind, row.target, row.filter].append(row))
+            (have if covered else lacking)[kind, row.target, row.filter].append(row)
     for (kind, target, name), rows in sorted(lacking.items(), key=lambda item: item[0]):
         example = rows[0]
         result.missing.append(
             f"no {kind} for {len(rows)} light{'s' * (len(rows) > 1)} of {example.object} in {example.band} "
             f"(camera {example.camera}, {example.exposure or 0:g} s, night {example.night}, for example {example.path})"
         )
-        if missing == "drop" and (target, name) in have[kind]:
+        # Fellows that were left out themselves do not count: between them two lights must not empty a stack.
+        if missing == "drop" and any(row.name in result.lights for row in have[kind, target, name]):
             for row in rows:
                 if result.lights.pop(row.name, None) is not None:
                     result.left_out.append((row, f"no {kind}, which other lights of {row.object} in {row.band} have (missing: drop)"))
 
 
-def _nearest(row, masters):
-    """The master of the nearest night; of two equally near the earlier."""
-    return min(masters, key=lambda m: (_days(row.night, m.first.night), m.first.night, m.path), default=None)
+def _nearest(row, masters, unlike=lambda master: 0):
+    """The master of the nearest night; of those equally near the least `unlike`, then the earlier."""
+    return min(masters, key=lambda m: (_days(row.night, m.first.night), unlike(m), m.first.night, m.path), default=None)
+
+
+def _unlike(row, dark: Master) -> tuple:
+    """How far a dark of about the same exposure is from what it is for: kind, exposure, temperature."""
+    known = row.exposure and dark.first.exposure
+    exposure = round(abs(row.exposure / dark.first.exposure - 1), 3) if known else 1.0
+    return row.kind == "flat" and dark.kind == "dark", exposure, _warmer(row, dark)
+
+
+def _warmer(row, dark: Master) -> int:
+    """Difference of temperatures in whole degrees, as darks are grouped; 0 where one is not known."""
+    temperatures = row.temperature, dark.first.temperature
+    return 0 if None in temperatures else abs(round(temperatures[0]) - round(temperatures[1]))
 
 
 def _days(a: str, b: str) -> int:

@@ -95,15 +95,16 @@ class Night:
         return self._masters[path]
 
     def facts(self, row) -> dict:
-        """What the frames table knows of a frame, as standard header cards."""
-        return {
+        """What the frames table knows of a frame, as standard header cards. It is recorded with the job, so a calibration
+        frame goes without its name: renaming it makes nothing anew."""
+        name = {"FLFRAME": row.name} if row.kind == "light" else {}
+        return name | {
             "OBJECT": row.object or None,
             "FILTER": row.band,
             "EXPTIME": row.exposure,
             "DATE-OBS": row.time,
             "NIGHT": row.night,
             "IMAGETYP": row.kind,
-            "FLFRAME": row.name,
             "FLPIXELS": row.pixel_hash[:16],
         }
 

@@ -30,7 +30,6 @@ HA, OIII, SII = 656.3, 500.7, 672.4
 SKY_GREY = 0.08  # where the automatic softening puts the empty sky, 0 black to 1 white
 # Sky noises below the sky that are black: few enough to use the range, many enough not to cut off the noise.
 BLACK = 4.0
-
 FAINTEST_WHITE = 50.0  # sky noises: without anything brighter the range is not stretched further, or noise fills it
 SAMPLE = 150_000  # pixels that limits are taken from; a median of so many is good to 0.3 % of the noise
 STARS, FEWEST_STARS = 300, 5  # of the white balance: as many as are used, and as few as are believed
@@ -398,10 +397,10 @@ def _stars(planes: dict, noises: dict, seen: dict, clipped: dict) -> tuple[np.nd
     whole = np.ones(y.size, bool)
     for name in planes:
         whole &= (seen[name][rows, columns] & ~clipped[name][rows, columns]).all(axis=(1, 2))
-    # A hot pixel has nearly all its light in one place; no star does, however good the seeing.
+    # A hot pixel stands alone among its eight neighbours; no star does, however good the seeing.
     stamp = depth[rows, columns]
-    light = stamp.sum(axis=(1, 2)) - (2 * 6 + 1) ** 2 * np.median(stamp, axis=(1, 2))
-    whole &= stamp[:, 6, 6] < 0.6 * light
+    local = np.median(stamp, axis=(1, 2))
+    whole &= stamp[:, 6, 6] - local < 0.6 * (stamp[:, 5:8, 5:8].sum(axis=(1, 2)) - 9 * local)
     return y[whole][:STARS], x[whole][:STARS]
 
 

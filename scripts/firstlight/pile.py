@@ -32,9 +32,12 @@ class Pile:
         self._file = None if fits_in else tempfile.TemporaryFile(prefix="firstlight-")
 
     def add(self, data: np.ndarray, sigma: np.ndarray, flags: np.ndarray) -> None:
-        """Put one image on the pile; raises ValueError for another shape."""
+        """Put one image on the pile; what is not a number is ABSENT. Raises ValueError for another shape."""
         if data.shape != self.shape:
             raise ValueError(f"image is {data.shape} but the pile holds {self.shape} (ny, nx)")
+        known = np.isfinite(data) & np.isfinite(sigma)
+        if not known.all():  # a weight of 0 would not keep a NaN out of a sum
+            data, sigma, flags = np.where(known, data, 0), np.where(known, sigma, 0), np.where(known, flags, ABSENT)
         parts = tuple(np.ascontiguousarray(*part) for part in ((data, np.float32), (sigma, np.float32), (flags, np.uint8)))
         if self._file is None:
             self._images.append(parts)

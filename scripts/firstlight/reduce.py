@@ -8,7 +8,7 @@ import numpy as np
 from astropy.io import fits
 
 from . import calibrate, sources
-from .frame import Frame, Mask
+from .frame import Frame, Mask, must_match
 from .header import detector, parse_section
 
 # Frames of each kind go through these steps before they are combined into their master.
@@ -38,14 +38,14 @@ def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
 
     facts  keyword -> value, such as FILTER, EXPTIME, OBJECT, NIGHT, FLFRAME
     """
-    frame = Frame(np.asarray(data, np.float32), header).with_({key: value for key, value in facts.items() if value is not None})
+    frame = Frame(np.asarray(data, np.float32), header.copy()).with_({key: value for key, value in facts.items() if value is not None})
     if np.issubdtype(data.dtype, np.integer) and data.dtype.itemsize <= 2:
         frame.header["FLADCMAX"] = (int(np.iinfo(data.dtype).max), "[adu] largest value that the raw file can hold")
     nothing = ~np.isfinite(frame.data)
     if nothing.all():
         raise ValueError("no pixel of this frame has a value")
     if nothing.any():
-        filled = np.where(nothing, np.float32(np.nanmedian(frame.data)), frame.data)
+        filled = np.where(nothing, np.median(frame.data[~nothing]), frame.data)
         frame = frame.with_(data=filled, mask=np.where(nothing, np.uint8(Mask.NO_DATA), np.uint8(0)))
     return frame
 
@@ -89,12 +89,17 @@ def _gain(frame, reduction):
 
 def _cosmic_ray(frame, reduction):
     options = reduction.options.get("cosmic_ray", {})
-    pedestal = 0.0
+    pedestal, known = 0.0, frame.mask
     ratio = _ratio(frame, reduction)
-    if reduction.bias is not None and ratio != 1:
-        pedestal = pedestal + np.float32(1 - ratio) * reduction.bias.data
-    if reduction.dark is not None:
-        pedestal = pedestal + np.float32(ratio) * reduction.dark.data
+    for kind, share in (("bias", 1 - ratio), ("dark", ratio), ("flat", None)):
+        master = getattr(reduction, kind)
+        if master is None or share == 0:
+            continue
+        must_match(frame, master if share else master.with_(unit=frame.unit), f"master {kind}")
+        known = known | master.mask  # a bad pixel looks like a hit, and like a star to what measures the FWHM
+        if share:
+            pedestal = pedestal + np.float32(share) * master.data
+    frame = frame.with_(mask=known)
     fwhm = None
     if options.get("method", "laplacian") == "laplacian":
         fwhm = sources.quick_fwhm(frame.data - pedestal, frame.mask != 0)
@@ -125,6 +130,7 @@ def _level(frame, reduction, camera):
     else the camera's stated level, else None."""
     gain = camera.gain or 1.0
     if reduction.bias is not None:
+        must_match(frame, reduction.bias.with_(unit=frame.unit), "master bias")
         return reduction.bias.data / np.float32(gain)
     if reduction.dark is not None:
         return float(np.median(reduction.dark.data)) / gain

@@ -45,7 +45,8 @@ class Solution:
             if np.isfinite(last.rms):
                 cards["FLWCSRMS"] = (round(last.rms, 4), "[arcsec] rms of the solution")
         else:
-            cards["FLUNSOLV"] = "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts)[:60]
+            reason = "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts)
+            cards["FLUNSOLV"] = reason.replace("\N{DEGREE SIGN}", " deg").encode("ascii", "replace").decode()
         return cards
 
 
@@ -68,7 +69,8 @@ def solve(
     stars    catalogue (`catalogue.standard`), None or empty without one
     centre   (ra, dec) in degrees, scale in arcsec/pix: hints from the header or the configuration
     method   "ladder", or "none": nothing is tried and nothing believed
-    radius   degrees around the centre that are searched; sip_order None: by the number of matched stars
+    radius   degrees around the centre that are searched; sip_order None: 3, where lenses
+             bend most, if 60 stars match, else none
     """
     solution = Solution()
     if method == "none":
@@ -98,10 +100,7 @@ def _header(attempt, table, header, shape, stars):
         attempt.wcs = wcs
         attempt.reason = "not checked: no catalogue"
         return
-    wcs, matched, rms = _tighten(wcs, table, stars, shape, 20.0)
-    if matched < 6:
-        raise ValueError(f"the header's WCS fits only {matched} stars of the catalogue")
-    attempt.wcs, attempt.matched, attempt.rms = wcs, matched, rms
+    attempt.wcs, attempt.matched, attempt.rms = _tighten(wcs, table, stars, shape, 20.0)
 
 
 def _seiza(attempt, table, header, shape, stars, centre, scale, radius, scale_tolerance, sip_order, time_limit):
@@ -127,21 +126,20 @@ def _seiza(attempt, table, header, shape, stars, centre, scale, radius, scale_to
                 scale_tolerance=tolerance, sip_order=0, time_limit=time_limit / len(guesses),
             )  # fmt: skip
             break
-        except seiza.SolveError as error:
+        except (seiza.SolveError, TimeoutError) as error:  # a guess that takes too long is one that failed
             reason = str(error)
     if solved is None:
         raise ValueError(f"no solution near {centre[0]:.3f} {centre[1]:+.3f} at {scale or 'any scale'}: {reason}")
     wcs = astrometry.read_wcs(fits.Header(solved.fits_header_cards().items()))
-    order = sip_order if sip_order is not None else (2 if solved.matched_stars >= 40 else 0)
+    order = sip_order if sip_order is not None else (3 if solved.matched_stars >= 60 else 0)
     attempt.wcs, attempt.matched, attempt.rms = _tighten(wcs, table, stars, shape, 5.0, order)
-    if attempt.matched < 6:
-        raise ValueError(f"only {attempt.matched} stars agree with the solution")
 
 
 def _tighten(wcs, table, stars, shape, reach: float, sip_order: int = 0):
     """Match sources and catalogue around a WCS and fit it anew, in narrowing circles: (wcs, matched, rms in arcsec).
 
-    reach in pixels. Only as many catalogue stars are used as there are sources, so that faint ones do not match by chance.
+    reach in pixels. Only twice as many catalogue stars are used as there are sources, so that faint ones do not match by
+    chance. Raises ValueError where fewer than 6 stars agree, or no more than chance explains.
     """
     ny, nx = shape
     good = table[table["flag"] < sources.ODD]
@@ -155,13 +153,17 @@ def _tighten(wcs, table, stars, shape, reach: float, sip_order: int = 0):
         predicted = wcs.wcs_world2pix(sky, 0) if wcs.sip is None else wcs.all_world2pix(sky, 0, quiet=True)
         i, j = astrometry.nearest(xy, predicted, radius)
         matched = len(i)
-        if matched < 4:
-            return wcs, matched, rms
+        needed = max(6.0, astrometry.more_than_chance(xy, predicted, radius, 3)) if radius <= 1.5 else 4.0
+        if matched < needed:
+            raise ValueError(f"{matched} of {len(xy)} stars agree with the catalogue, at least {max(needed, 6):.0f} are needed")
         wcs = astrometry.refit(wcs, xy[i], sky[j], shift_only=matched < 6)
         rms = _rms(wcs, xy[i], sky[j])
     if sip_order >= 2 and matched >= 6 * sip_order**2:
         curved = _with_sip(xy[i], sky[j], shape, sip_order)
-        if curved is not None and (curved_rms := _rms(curved, xy[i], sky[j])) < 0.95 * rms:
+        curved_rms = _rms(curved, xy[i], sky[j]) if curved is not None else rms
+        # More terms always fit better: beyond what (2 n - terms) explains they must gain 5 %.
+        terms = (sip_order + 1) * (sip_order + 2)
+        if curved_rms * np.sqrt((2 * matched - 6) / (2 * matched - terms)) < 0.95 * rms:
             return curved, matched, curved_rms
     return wcs, matched, rms
 

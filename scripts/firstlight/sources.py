@@ -17,6 +17,7 @@ COLUMNS = {
     "flag": "",
 }
 SATURATED, BLENDED, EDGE, ODD = 1, 2, 4, 8  # bits of `flag`
+SHARPEST = 1.0  # pix, the least FWHM of a star: a single hot pixel has 0.83
 
 
 def detect(frame: Frame, threshold: float = 5.0, minarea: int = 5, box: int = 64, limit: int = 3000):
@@ -43,6 +44,7 @@ def detect(frame: Frame, threshold: float = 5.0, minarea: int = 5, box: int = 64
         table["elongation"] = found["a"] / np.maximum(found["b"], 1e-3)
         table["fwhm"] = half_light_fwhm(image, found)
         table["flag"] = _flags(found, frame.mask, frame.shape)
+        table["flag"][~(table["fwhm"] >= SHARPEST)] = ODD
         seeing = typical_fwhm(table)
         radius = 1.5 * (seeing or 3.0)
         err = noise if frame.sigma is None else np.where(np.isfinite(frame.sigma), frame.sigma, noise).astype(np.float32)
@@ -77,7 +79,7 @@ def quick_fwhm(image: np.ndarray, ignore: np.ndarray) -> float | None:
     image = np.ascontiguousarray(np.where(ignore, np.float32(np.median(image[::7, ::7])), image), np.float32)
     background = sep.Background(image, bw=64, bh=64)
     image = image - background.back(dtype=np.float32)
-    found = _extract(image, background.globalrms, ignore, 15.0, 9)
+    found = _extract(image, background.globalrms, ignore, 15.0, 9, smooth=False)
     found = found[(found["a"] < 1.6 * found["b"]) & (found["flag"] == 0)]
     if len(found) < 5:
         return None
@@ -112,11 +114,14 @@ def _typical_flux(table) -> float:
     return round(float(np.median(flux)), 2) if len(flux) else 0.0
 
 
-def _extract(image, noise, bad, threshold, minarea):
+def _extract(image, noise, bad, threshold, minarea, smooth=True):
+    """Sources of sep. Smoothed, faint stars are found too, but a single bright pixel then covers nine."""
     import sep
 
     sep.set_extract_pixstack(1_000_000)
-    return sep.extract(image, threshold, err=noise, mask=bad, minarea=minarea, deblend_nthresh=16, clean=True)
+    image = np.where(bad, np.float32(0), image)  # sep's own mask misses the first row
+    kernel = {} if smooth else {"filter_kernel": None}
+    return sep.extract(image, threshold, err=noise, mask=bad, minarea=minarea, deblend_nthresh=16, clean=True, **kernel)
 
 
 def _flags(found, mask: np.ndarray, shape) -> np.ndarray:

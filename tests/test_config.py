@@ -1,0 +1,183 @@
+"""The configuration against its schema. Truth: what a user would type, and the sentence that mends it."""
+
+import copy
+import datetime
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from firstlight.config import ConfigError, complete, read_schema
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = read_schema(ROOT / "config.schema.yaml")
+
+
+def typed(text):
+    """A configuration as it comes from a file."""
+    return complete(yaml.safe_load(text) or {}, SCHEMA)
+
+
+def fault(text):
+    with pytest.raises(ConfigError) as caught:
+        typed(text)
+    return str(caught.value)
+
+
+# --- Defaults -------------------------------------------------------------------------------------------------------
+def test_an_empty_configuration_has_every_default():
+    config = complete({}, SCHEMA)
+    assert set(config) == set(SCHEMA["properties"])
+    assert (config["raw"], config["results"], config["missing"]) == (["raw"], "results", "allow")
+    assert config["match"] == {"exposure": 0.02, "temperature": 2.0, "scale_dark": True, "scale_limit": 3.0}
+    assert config["trim"] == {"saturation": None}
+
+
+def test_a_default_is_filled_in_beside_a_key_that_is_given():
+    config = typed("match: {temperature: 5}")
+    assert (config["match"]["temperature"], config["match"]["exposure"]) == (5, 0.02)
+
+
+def test_sections_that_share_a_form_keep_their_own_defaults():
+    config = complete({}, SCHEMA)
+    assert config["combine"]["method"] == "average" and config["master_bias"]["method"] == "median"
+    assert "hot" in config["master_dark"] and "hot" not in config["master_bias"]
+
+
+@pytest.mark.parametrize("text", ["raw:", "catalogue: null", "match: {temperature: }", "missing: ~", "select:"])
+def test_a_key_without_a_value_means_the_default(text):
+    assert typed(text) == complete({}, SCHEMA)
+
+
+def test_filling_in_changes_neither_what_was_given_nor_the_schema():
+    given, schema = {"match": {"temperature": 5}, "raw": 230313}, copy.deepcopy(SCHEMA)
+    complete(given, SCHEMA)["keep"].append("changed")
+    assert given == {"match": {"temperature": 5}, "raw": 230313}
+    assert SCHEMA == schema
+
+
+def test_a_complete_configuration_is_complete():
+    config = complete({}, SCHEMA)
+    assert complete(config, SCHEMA) == config
+
+
+def test_the_configuration_that_comes_along_is_valid():
+    typed((ROOT / "config.yaml").read_text())
+
+
+def test_every_key_is_described_and_has_a_default():
+    def keys(schema, where=""):
+        for key, part in schema.get("properties", {}).items():
+            yield f"{where}{key}", part
+            yield from keys(part, f"{where}{key}.")
+
+    lacking = [
+        key for key, part in keys(SCHEMA) if not part.get("description") or not {"default", "properties"} & set(part)
+    ]
+    assert lacking == []
+
+
+def test_every_default_is_valid_by_the_schemas_own_rules():
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(complete({}, SCHEMA))
+
+
+# --- Names that look like numbers -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "text, raw",
+    [
+        ("raw: 230313", ["230313"]),
+        ("raw: night1", ["night1"]),
+        ("raw: [night1, 230313]", ["night1", "230313"]),
+        ("raw: 2023-03-13", ["2023-03-13"]),
+    ],
+)
+def test_a_folder_is_text_whatever_it_looks_like(text, raw):
+    assert typed(text)["raw"] == raw
+
+
+@pytest.mark.parametrize("key", ["results", "catalogue"])
+def test_other_paths_are_text_too(key):
+    assert typed(f"{key}: 230313")[key] == "230313"
+
+
+def test_a_night_is_text_though_yaml_reads_a_date():
+    assert yaml.safe_load("2023-03-13") == datetime.date(2023, 3, 13)
+    assert typed("select: {nights: [2023-03-13]}")["select"]["nights"] == ["2023-03-13"]
+    assert typed("select: {nights: 2023-03-13}")["select"]["nights"] == ["2023-03-13"]
+
+
+@pytest.mark.parametrize("key", ["targets", "filters"])
+def test_names_of_targets_and_filters_are_text(key):
+    assert typed(f"{key}: {{891: [891, NGC 891]}}")[key] == {"891": ["891", "NGC 891"]}
+
+
+@pytest.mark.parametrize("key", ["targets", "filters"])
+def test_one_name_needs_no_list(key):
+    assert typed(f"{key}: {{M42: M 42}}")[key] == {"M42": ["M 42"]}
+
+
+def test_header_values_and_camera_numbers_stay_what_they_are():
+    config = typed("header: {GAIN: 1.5, OBSID: 230313}\ncameras: {gain: 2}")
+    assert config["header"] == {"GAIN": 1.5, "OBSID": 230313}
+    assert config["cameras"] == {"gain": 2}
+
+
+def test_a_date_for_a_header_card_is_text_at_any_depth():
+    config = typed("header: [{where: night1, update: {DATE-OBS: 2023-03-13T22:00:00}, append: {NIGHT: 2023-03-13}}]")
+    assert config["header"][0]["update"] == {"DATE-OBS": "2023-03-13T22:00:00"}
+    assert config["header"][0]["append"] == {"NIGHT": "2023-03-13"}
+
+
+# --- Faults ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("mising: drop", "configuration: unknown key 'mising': did you mean 'missing'?"),
+        ("match: {temprature: 3}", "configuration: unknown key 'match.temprature': did you mean 'temperature'?"),
+        ("grid: {zzz: 3}", "configuration: unknown key 'grid.zzz': known here: reference"),
+        ("missing: stopp", "configuration: missing: 'stopp' is not one of allow, drop, stop (what to do"),
+        (
+            "combine: {clip: kappa}",
+            "configuration: combine.clip: 'kappa' is not one of sigclip, minmax, extrema, none (how",
+        ),
+        ("keep: [lights, raw]", "configuration: keep.1: 'raw' is not one of lights, aligned"),
+        ("calibrated: 7", "configuration: calibrated: 7 should be of type boolean (accept frames"),
+        ("match: {exposure: much}", "configuration: match.exposure: 'much' should be of type number (relative"),
+        ("longitude: east", "configuration: longitude: 'east' should be of type number or null (of the site"),
+        ("match: 3", "configuration: match: 3 should be of type object (how near"),
+        ("results: [a]", "configuration: results: ['a'] should be of type string (folder"),
+        ("raw: true", "configuration: raw: True should be of type array (folder"),
+        ("header: GAIN", "configuration: header: 'GAIN' should be of type object or array (repairs"),
+        ("targets: [M42]", "configuration: targets: ['M42'] should be of type object (names"),
+        ("match: {exposure: -1}", "configuration: match.exposure: -1: -1 is less than the minimum of 0 (relative"),
+        (
+            "sources: {threshold: 0}",
+            "configuration: sources.threshold: 0: 0 is less than or equal to the minimum of 0 (limit",
+        ),
+        ("cosmic_ray: {niter: 1.5}", "configuration: cosmic_ray.niter: 1.5 should be of type integer (laplacian"),
+        ("solve: {sip_order: 9}", "configuration: solve.sip_order: 9: 9 is greater than the maximum of 5 (order"),
+    ],
+)
+def test_each_fault_is_one_sentence_with_the_key_and_a_way_out(text, sentence):
+    said = fault(text)
+    assert said.startswith(sentence)
+    assert "\n" not in said
+
+
+def test_all_faults_are_said_at_once_one_on_a_line():
+    said = fault("mising: drop\nreslts: x\nmatch: {exposure: -1}\ncalibrated: 7").splitlines()
+    assert len(said) == 4
+    assert all(line.startswith("configuration: ") for line in said)
+    keys = {re.search(r"mising|reslts|match.exposure|calibrated", line).group() for line in said}
+    assert keys == {"mising", "reslts", "match.exposure", "calibrated"}
+
+
+def test_a_key_that_is_a_number_is_unknown_in_words():
+    assert fault("5: x").startswith("configuration: unknown key '5': ")
+
+
+def test_a_fault_of_the_configuration_is_a_value_error():
+    assert issubclass(ConfigError, ValueError)

@@ -1,0 +1,377 @@
+"""Who goes with whom. Truth: rows made by hand, of which an observer would say at once what belongs together."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from firstlight import match
+from firstlight.config import complete, read_schema
+from firstlight.frames import Row
+
+SCHEMA = Path(__file__).parents[1] / "config.schema.yaml"
+DEFAULTS = complete({}, read_schema(SCHEMA))["match"]
+TONIGHT, BEFORE, LONG_AGO = "2023-03-13", "2023-03-12", "2023-01-01"
+
+
+def row(name, kind="light", night=TONIGHT, **facts):
+    """A row of a plain camera; hashes follow the name."""
+    plain = dict(
+        path=f"raw/{name}.fits", name=f"{name}_00000000", kind=kind, night=night,
+        target="M42" if kind == "light" else "", filter="none" if kind in ("bias", "dark", "flatdark") else "R",
+        camera="cam_1x1_100x100", exposure=60.0, binning="1x1", gain_setting="", temperature=-10.0, nx=100, ny=100,
+        time=f"{night}T22:00:00", instrument="cam", readout="", offset="", telescope="", focal_length=None,
+        rotator=None, object="M 42", band="R", ra=None, dec=None, scale=None, header_hash=f"h{name}",
+        pixel_hash=f"p{name}", notes="",
+    )  # fmt: skip
+    if kind == "bias":
+        plain["exposure"] = 0.0
+    return Row(**plain | facts)
+
+
+def chosen(*rows, missing="allow", frame="light", **options):
+    """What the row of this name is calibrated with, as {kind: names of the master's frames}, and its notes."""
+    plan = match.plan(rows, DEFAULTS | options, missing)
+    one = next(row for row in rows if row.name.startswith(frame))
+    found = plan.chosen(one)
+    used = {kind: getattr(found, kind) for kind in ("bias", "dark", "flat")}
+    return {k: [r.path[4:-5] for r in m.rows] for k, m in used.items() if m is not None}, " | ".join(found.notes)
+
+
+LIGHT = row("light")
+
+
+# --- Groups ---------------------------------------------------------------------------------------------------------
+def test_frames_of_a_kind_night_and_camera_make_a_master():
+    rows = [row("b1", "bias"), row("b2", "bias"), row("b3", "bias", BEFORE), row("b4", "bias", camera="other")]
+    masters = match.plan(rows, DEFAULTS).masters
+    assert {path: [r.name[:2] for r in m.rows] for path, m in masters.items()} == {
+        f"masters/{BEFORE}/cam_1x1_100x100/bias.fits": ["b3"],
+        f"masters/{TONIGHT}/cam_1x1_100x100/bias.fits": ["b1", "b2"],
+        f"masters/{TONIGHT}/other/bias.fits": ["b4"],
+    }
+
+
+def test_darks_are_told_apart_by_exposure_temperature_and_kind():
+    rows = [row("a", "dark"), row("b", "dark", exposure=30.0), row("c", "dark", temperature=5.2), row("d", "flatdark")]
+    rows += [row("e", "dark", temperature=None), row("f", "dark", exposure=0.5), row("g", "dark", temperature=-9.6)]
+    names = {path.rsplit("/")[-1]: len(m.rows) for path, m in match.plan(rows, DEFAULTS).masters.items()}
+    assert names == {
+        "dark_60s_-10C.fits": 2,
+        "dark_30s_-10C.fits": 1,
+        "dark_60s_5C.fits": 1,
+        "flatdark_60s_-10C.fits": 1,
+        "dark_60s_unknownC.fits": 1,
+        "dark_0.5s_-10C.fits": 1,
+    }
+
+
+def test_a_shutter_that_is_a_millisecond_off_makes_no_master_of_its_own():
+    rows = [row("a", "dark", exposure=59.998), row("b", "dark", exposure=60.0), row("c", "dark", exposure=60.0023)]
+    assert [path.rsplit("/")[-1] for path in match.plan(rows, DEFAULTS).masters] == ["dark_60s_-10C.fits"]
+
+
+def test_flats_are_told_apart_by_filter():
+    rows = [row("a", "flat"), row("b", "flat", filter="V"), row("c", "flat", exposure=3.0)]
+    names = {path.rsplit("/")[-1]: len(m.rows) for path, m in match.plan(rows, DEFAULTS).masters.items()}
+    assert names == {"flat_R.fits": 2, "flat_V.fits": 1}
+
+
+def test_a_stack_holds_the_lights_of_a_target_and_filter_of_all_nights_in_order_of_time():
+    rows = [row("late"), row("early", night=BEFORE), row("v", filter="V"), row("other", target="M31")]
+    plan = match.plan(rows, DEFAULTS)
+    assert {key: [r.name.split("_")[0] for r in found] for key, found in plan.stacks.items()} == {
+        ("M31", "R"): ["other"],
+        ("M42", "R"): ["early", "late"],
+        ("M42", "V"): ["v"],
+    }
+    assert plan.targets == {"M31": ["R"], "M42": ["R", "V"]}
+
+
+def test_rows_in_any_order_give_the_same_plan():
+    rows = [LIGHT, row("b1", "bias"), row("b2", "bias"), row("d", "dark"), row("f", "flat"), row("l2")]
+    one, other = match.plan(rows, DEFAULTS), match.plan(rows[::-1], DEFAULTS)
+    assert one.masters == other.masters and one.stacks == other.stacks
+
+
+# --- Choice ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["bias", "dark", "flat"])
+def test_the_master_of_the_nearest_night_is_taken(kind):
+    rows = [row("old", kind, LONG_AGO), row("near", kind, "2023-03-15"), row("far", kind, "2023-04-01")]
+    assert chosen(LIGHT, *rows)[0][kind] == ["near"]
+
+
+@pytest.mark.parametrize("kind", ["bias", "dark", "flat"])
+def test_of_two_equally_near_nights_the_earlier_is_taken(kind):
+    rows = [row("after", kind, "2023-03-14"), row("before", kind, BEFORE)]
+    assert chosen(LIGHT, *rows)[0][kind] == ["before"]
+
+
+def test_nights_across_a_month_are_counted_in_days():
+    light = row("light", night="2023-03-01")
+    assert chosen(light, row("feb", "bias", "2023-02-27"), row("mar", "bias", "2023-03-08"))[0]["bias"] == ["feb"]
+
+
+def test_a_night_that_is_unknown_is_the_last_choice_but_one():
+    assert chosen(LIGHT, row("unknown", "bias", "unknown"), row("old", "bias", "2010-01-01"))[0]["bias"] == ["old"]
+    assert chosen(LIGHT, row("unknown", "bias", "unknown"))[0]["bias"] == ["unknown"]
+
+
+@pytest.mark.parametrize("kind", ["bias", "dark", "flat"])
+def test_a_master_of_another_camera_is_never_taken(kind):
+    assert chosen(LIGHT, row("other", kind, camera="cam_2x2_50x50"))[0] == {}
+
+
+def test_a_flat_of_another_filter_is_never_taken():
+    found, notes = chosen(LIGHT, row("v", "flat", filter="V", band="V"))
+    assert "flat" not in found and "no flat in filter R" in notes
+
+
+@pytest.mark.parametrize("exposure, taken", [(60.0, True), (61.0, True), (58.9, True), (62.0, False), (58.0, False)])
+def test_without_a_bias_only_a_dark_of_equal_exposure_is_taken(exposure, taken):
+    found, notes = chosen(LIGHT, row("d", "dark", exposure=exposure))
+    assert ("dark" in found) == taken
+    assert ("no dark of 60 s, without a bias none can be scaled" in notes) != taken
+
+
+def test_a_dark_of_equal_exposure_is_preferred_to_a_longer_one_of_the_night():
+    found, notes = chosen(LIGHT, row("b", "bias"), row("long", "dark", exposure=600.0), row("same", "dark", BEFORE))
+    assert found["dark"] == ["same"] and "scaled" not in notes
+
+
+@pytest.mark.parametrize("exposure, taken", [(20.0, True), (19.9, False), (600.0, True)])
+def test_a_dark_is_scaled_up_to_the_limit_and_down_without_one(exposure, taken):
+    found, notes = chosen(LIGHT, row("b", "bias"), row("d", "dark", exposure=exposure))
+    assert ("dark" in found) == taken
+    if taken:
+        assert f"dark of {exposure:g} s scaled to 60 s" in notes
+    else:
+        assert "the longest dark has 19.9 s, too short to be scaled to 60 s (match: scale_limit)" in notes
+
+
+def test_the_limit_and_the_scaling_itself_can_be_configured():
+    rows = (LIGHT, row("b", "bias"), row("d", "dark", exposure=10.0))
+    assert "dark" in chosen(*rows, scale_limit=6.0)[0]
+    assert "match: scale_dark is off" in chosen(*rows, scale_limit=6.0, scale_dark=False)[1]
+
+
+def test_of_one_nights_darks_the_longest_is_scaled():
+    rows = [row("b", "bias"), row("short", "dark", exposure=30.0), row("long", "dark", exposure=300.0)]
+    assert chosen(LIGHT, *rows)[0]["dark"] == ["long"]
+
+
+def test_tonights_dark_is_scaled_rather_than_a_longer_one_of_last_winter():
+    rows = [row("b", "bias"), row("tonight", "dark", exposure=120.0), row("winter", "dark", LONG_AGO, exposure=600.0)]
+    assert chosen(LIGHT, *rows)[0]["dark"] == ["tonight"]
+
+
+@pytest.mark.parametrize(
+    "temperature, taken", [(-10.0, True), (-8.0, True), (-12.0, True), (-7.9, False), (None, True)]
+)
+def test_a_dark_within_the_tolerance_of_temperature_is_taken(temperature, taken):
+    found, notes = chosen(LIGHT, row("d", "dark", temperature=temperature))
+    assert ("dark" in found) == taken
+    assert ("no dark within 2 C" in notes) != taken
+
+
+def test_of_one_nights_darks_that_of_the_nearest_temperature_is_taken():
+    rows = [row("warm", "dark", temperature=-9.0), row("cold", "dark", temperature=-12.0)]
+    assert chosen(row("light", temperature=-10.4), *rows)[0]["dark"] == ["warm"]
+    assert chosen(row("light", temperature=-10.6), *rows)[0]["dark"] == ["cold"]
+
+
+def test_of_one_nights_darks_that_of_the_nearest_exposure_is_taken():
+    rows = [row("a", "dark", exposure=59.0), row("b", "dark", exposure=60.0), row("c", "dark", exposure=61.0)]
+    assert [chosen(row("light", exposure=x), *rows)[0]["dark"] for x in (59.0, 60.0, 61.0)] == [["a"], ["b"], ["c"]]
+
+
+def test_a_light_of_unknown_exposure_says_what_dark_it_got():
+    found, notes = chosen(row("light", exposure=None), row("d", "dark"))
+    assert found["dark"] == ["d"] and "exposure not known of both: dark of 60 s subtracted as it is" in notes
+
+
+def test_flats_are_reduced_with_flat_darks_before_darks_and_lights_never_with_flat_darks():
+    rows = [row("flat", "flat", exposure=3.0), row("d", "dark", exposure=3.0), row("fd", "flatdark", exposure=3.0)]
+    assert chosen(*rows, frame="flat")[0]["dark"] == ["fd"]
+    assert chosen(*rows[:2], frame="flat")[0]["dark"] == ["d"]
+    assert "dark" not in chosen(LIGHT, row("fd", "flatdark"))[0]
+
+
+def test_without_anything_each_missing_kind_is_said():
+    assert chosen(LIGHT)[1] == "no dark | no bias: the level that is not light stays in the frame | no flat in filter R"
+
+
+# --- Masters of masters ---------------------------------------------------------------------------------------------
+NIGHT = [LIGHT, row("b", "bias"), row("d", "dark"), row("f", "flat", exposure=3.0), row("fd", "flatdark", exposure=3.0)]
+
+
+def of(plan, name):
+    """The masters that the frames of the master of this file name are reduced with."""
+    found = plan.of_master(next(m for path, m in plan.masters.items() if path.endswith(name)))
+    return {
+        kind: getattr(found, kind).path.rsplit("/")[-1] for kind in ("bias", "dark", "flat") if getattr(found, kind)
+    }
+
+
+def test_each_kind_of_master_is_reduced_with_what_it_needs():
+    plan = match.plan(NIGHT, DEFAULTS)
+    assert of(plan, "/bias.fits") == {}
+    assert of(plan, "/dark_60s_-10C.fits") == {"bias": "bias.fits"}
+    assert of(plan, "/flatdark_3s_-10C.fits") == {"bias": "bias.fits"}
+    assert of(plan, "/flat_R.fits") == {"bias": "bias.fits", "dark": "flatdark_3s_-10C.fits"}
+
+
+def test_flat_darks_keep_a_dark_of_the_same_exposure_to_themselves():
+    rows = [row("fd", "flatdark", exposure=3.0), row("d", "dark", exposure=3.0)]
+    assert of(match.plan(rows, DEFAULTS), "/flatdark_3s_-10C.fits") == {}
+
+
+def test_only_masters_that_something_needs_are_made():
+    extra = [
+        row("bv", "bias", LONG_AGO),
+        row("v", "flat", filter="V"),
+        row("d9", "dark", exposure=900.0),
+        row("o", "bias", camera="x"),
+    ]
+    used = match.plan(NIGHT + extra, DEFAULTS).used_masters()
+    assert [m.path.rsplit("/")[-1] for m in used] == [
+        "bias.fits",
+        "dark_60s_-10C.fits",
+        "flat_R.fits",
+        "flatdark_3s_-10C.fits",
+    ]
+
+
+def test_no_master_uses_itself_directly_or_by_another():
+    plan = match.plan([*NIGHT, row("d3", "dark", exposure=3.0), row("f2", "flat", BEFORE)], DEFAULTS)
+    order = {"bias": 0, "dark": 1, "flatdark": 1, "flat": 2}
+    for master in plan.masters.values():
+        for part in ("bias", "dark", "flat"):
+            other = getattr(plan.of_master(master), part)
+            assert other is None or order[other.kind] < order[master.kind]
+
+
+# --- Identity -------------------------------------------------------------------------------------------------------
+def identity(*rows):
+    (master,) = match.plan(rows, DEFAULTS).masters.values()
+    return master.identity
+
+
+BIASES = [row("b1", "bias"), row("b2", "bias")]
+
+
+def test_a_masters_identity_is_that_of_its_pixels_and_headers_whatever_the_files_are_called():
+    renamed = [replace(r, path=f"elsewhere/x{n}.fits", name=f"x{n}_00000000") for n, r in enumerate(reversed(BIASES))]
+    assert identity(*renamed) == identity(*BIASES)
+
+
+@pytest.mark.parametrize("change", [{"pixel_hash": "new"}, {"header_hash": "new"}])
+def test_a_masters_identity_changes_with_a_frames_pixels_or_header(change):
+    assert identity(BIASES[0], replace(BIASES[1], **change)) != identity(*BIASES)
+
+
+def test_a_masters_identity_changes_when_a_frame_comes_or_goes():
+    assert len({identity(*BIASES), identity(BIASES[0]), identity(*BIASES, row("b3", "bias"))}) == 3
+
+
+# --- Missing calibrations -------------------------------------------------------------------------------------------
+def test_what_is_missing_is_said_with_example_and_number():
+    plan = match.plan([LIGHT, row("light2"), row("b", "bias"), row("d", "dark")], DEFAULTS)
+    assert plan.missing == [
+        "no flat for 2 lights of M 42 in R (camera cam_1x1_100x100, 60 s, night 2023-03-13, for example raw/light.fits)"
+    ]
+    assert len(plan.lights) == 2 and not plan.left_out
+
+
+def test_a_dark_of_equal_exposure_makes_up_for_a_bias():
+    plan = match.plan([LIGHT, row("d", "dark"), row("f", "flat")], DEFAULTS)
+    assert plan.missing == []
+
+
+def test_a_whole_night_misses_nothing():
+    assert match.plan(NIGHT, DEFAULTS, "stop").missing == []
+
+
+def test_stop_lists_every_case_at_once():
+    plan = match.plan([LIGHT, row("v", filter="V", band="V")], DEFAULTS, "stop")
+    assert [sentence.split(" (")[0] for sentence in plan.missing] == [
+        f"no {kind} for 1 light of M 42 in {band}" for kind in ("bias", "dark", "flat") for band in ("R", "V")
+    ]
+
+
+COLD = {"temperature": -30.0}
+
+
+def test_drop_leaves_out_lights_whose_fellows_have_the_calibration():
+    plan = match.plan(
+        [LIGHT, row("cold", **COLD), row("b", "bias"), row("d", "dark"), row("f", "flat")], DEFAULTS, "drop"
+    )
+    assert list(plan.lights) == ["light_00000000"]
+    ((left, reason),) = plan.left_out
+    assert left.path == "raw/cold.fits"
+    assert reason == "no dark, which other lights of M 42 in R have (missing: drop)"
+    assert [r.name for r in plan.stacks["M42", "R"]] == ["light_00000000"]
+
+
+def test_drop_leaves_lights_alone_where_no_fellow_has_it():
+    plan = match.plan([LIGHT, row("light2"), row("b", "bias")], DEFAULTS, "drop")
+    assert len(plan.lights) == 2 and plan.left_out == []
+
+
+def test_drop_counts_only_fellows_of_the_same_target_and_filter():
+    rows = [
+        LIGHT,
+        row("cold", target="M31", object="M31", **COLD),
+        row("b", "bias"),
+        row("d", "dark"),
+        row("f", "flat"),
+    ]
+    assert len(match.plan(rows, DEFAULTS, "drop").lights) == 2
+
+
+def test_drop_never_empties_a_stack():
+    flat_only = row("flat_only", camera="a", night=TONIGHT)
+    dark_only = row("dark_only", camera="b", night=TONIGHT)
+    rows = [flat_only, dark_only, row("f", "flat", camera="a"), row("d", "dark", camera="b")]
+    plan = match.plan(rows, DEFAULTS, "drop")
+    assert len(plan.stacks["M42", "R"]) == 1
+
+
+def test_allow_keeps_all_lights():
+    plan = match.plan([LIGHT, row("cold", **COLD), row("b", "bias"), row("d", "dark"), row("f", "flat")], DEFAULTS)
+    assert len(plan.lights) == 2 and len(plan.missing) == 1
+
+
+# --- Selection ------------------------------------------------------------------------------------------------------
+SKY = [
+    LIGHT,
+    row("v", filter="V", band="V"),
+    row("old", night=LONG_AGO),
+    row("other", target="M31", object="Andromeda Nebula"),
+    row("small", filter="r_1a2b", band="r"),
+]
+
+
+@pytest.mark.parametrize(
+    "select, names",
+    [
+        ({}, "light v old other small"),
+        ({"targets": [], "nights": [], "filters": []}, "light v old other small"),
+        ({"targets": ["M31"]}, "other"),
+        ({"targets": ["m 42"]}, "light v old small"),
+        ({"targets": ["andromedanebula"]}, "other"),
+        ({"nights": [LONG_AGO]}, "old"),
+        ({"filters": ["V"]}, "v"),
+        ({"filters": ["R"]}, "light old other"),
+        ({"filters": ["r"]}, "small"),
+        ({"filters": ["R", "V"], "nights": [TONIGHT], "targets": ["M42"]}, "light v"),
+        ({"targets": ["M 33"]}, ""),
+    ],
+)
+def test_only_selected_lights_are_reduced(select, names):
+    plan = match.plan(SKY, DEFAULTS, "allow", select)
+    assert {name.split("_")[0] for name in plan.lights} == set(names.split())
+
+
+def test_calibration_frames_of_other_nights_stay_available_when_a_night_is_selected():
+    plan = match.plan([LIGHT, row("b", "bias", LONG_AGO)], DEFAULTS, "allow", {"nights": [TONIGHT]})
+    assert plan.chosen(LIGHT).bias is not None

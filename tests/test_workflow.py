@@ -1,0 +1,260 @@
+"""The workflow as a user meets it: one command a night, single steps, choices of the configuration, bad input."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData
+from astropy.wcs import WCS
+from conftest import PROJECT, reduced, snakemake
+from PIL import Image
+
+from firstlight import io
+from firstlight.calibrate import STEPS
+
+
+@pytest.fixture
+def folder(small_night, tmp_path):
+    return small_night.copy(tmp_path)
+
+
+def run(folder, *arguments):
+    return reduced(folder, *arguments, code=folder / "code")
+
+
+# Real nights, each with one command
+
+
+def inputs(results, target, name):
+    table = io.read_extension(results / "stacks" / target / f"{name}.fits", "INPUTS")
+    return table[table["weight"] > 0]
+
+
+def test_xo1(real, tmp_path):
+    """12 lights of XO-1 in one stack, 4 of them placed by their stars; the pointing frame is a target of its own."""
+    reduced(tmp_path, "--config", f"raw={real / 'xo1_z'}", "results=out")
+    results = tmp_path / "out"
+    assert len(inputs(results, "XO1-b", "z")) == 12
+    assert len(inputs(results, "43Bet_Com", "z")) == 1
+    placed = [fits.getheader(path)["ALIGNED"] for path in (results / "aligned" / "XO1-b" / "z").iterdir()]
+    assert sorted(placed) == ["stars"] * 4 + ["wcs+stars"] * 8
+    stack = results / "stacks" / "XO1-b" / "z.fits"
+    assert WCS(fits.getheader(stack)).has_celestial
+    assert abs(WCS(fits.getheader(stack)).wcs.crval - [240.55, 28.18]).max() < 0.1
+    image = Image.open(results / "pictures" / "XO1-b.png")
+    assert image.size == (1024, 1024) and np.asarray(image).std() > 2
+
+
+def test_stars_of_xo1_agree_between_frames(real, tmp_path):
+    """Frames aligned by WCS and by stars alone show their stars at one place: 0.3 arcsec, 0.45 pixel."""
+    import sep
+
+    reduced(tmp_path, "--config", f"raw={real / 'xo1_z'}", "results=out")
+    paths = sorted((tmp_path / "out" / "aligned" / "XO1-b" / "z").iterdir())
+    stars = io.read_extension(tmp_path / "out" / "aligned" / "XO1-b" / "grid.fits", "STARS")[:8]
+    places = []
+    for path in paths:
+        image = np.nan_to_num(io.read_frame(path).data)
+        image -= np.median(image)
+        x, y, _ = sep.winpos(image, stars["x"], stars["y"], np.full(len(stars), 1.6))
+        places.append(np.column_stack([x, y]))
+    spread = np.median(np.abs(np.array(places) - np.median(places, axis=0)), axis=0)
+    assert np.median(spread) * 0.67 < 0.3
+
+
+def test_hatp32(real, tmp_path):
+    """No calibration frames, no IMAGETYP, drifting by 23': 12 of 12 solved, aligned and combined, in ADU with empirical sigma."""
+    catalogue = real / "catalogues" / "hatp32.ecsv"
+    reduced(tmp_path, "--config", f"raw={real / 'hatp32_wide'}", "results=out", f"catalogue={catalogue}")
+    lights = [fits.getheader(path) for path in (tmp_path / "out" / "lights").rglob("*.fits")]
+    assert [light["FLSOLVED"] for light in lights] == [True] * 12
+    used = [row["name"].decode() for row in inputs(tmp_path / "out", "HATP-32", "Clear")]
+    assert len(used) == 12
+    stack = fits.getheader(tmp_path / "out" / "stacks" / "HATP-32" / "Clear.fits")
+    assert stack["BUNIT"] == "adu" and stack["SIGMASRC"] == "empirical"
+
+
+def test_catseye(real, tmp_path):
+    """Four calibrated lights, two with flats of another night; no WCS anywhere, so a stack on pixels, and a colour picture."""
+    reduced(tmp_path, "--config", f"raw={real / 'catseye_grzha'}", "results=out")
+    lights = [fits.getheader(path) for path in (tmp_path / "out" / "lights").rglob("*.fits")]
+    assert len(lights) == 4 and all(light["FLFLAT"] and light["FLDARK"] == 1 for light in lights)
+    assert {path.parts[-3] for path in (tmp_path / "out" / "masters").rglob("flat_*.fits")} == {"2025-05-31", "2025-06-04"}
+    stacks = sorted((tmp_path / "out" / "stacks" / "Cats_Eye_Nebula").iterdir())
+    assert len(stacks) == 4
+    for stack in stacks:
+        header = fits.getheader(stack)
+        assert header["NCOMBINE"] == 1 and "one frame only" in header["FLNOTE"] and "CRVAL1" not in header
+    assert Image.open(tmp_path / "out" / "pictures" / "Cats_Eye_Nebula.png").mode == "RGB"
+
+
+# Single steps
+
+
+def test_steps_give_the_pixels_of_the_fast_path(folder):
+    run(folder, "steps")
+    lights = sorted((folder / "results" / "lights").rglob("*.fits"))
+    assert len(lights) > 4
+    for light in lights:
+        whole = io.read_frame(light)
+        last = io.read_frame(str(light).replace("/lights/", "/steps/flat/"))
+        for part in ("data", "sigma", "mask"):
+            np.testing.assert_array_equal(getattr(whole, part), getattr(last, part))
+    assert {path.name for path in (folder / "results" / "steps").iterdir()} == set(STEPS)
+
+
+def test_one_step_of_one_frame(folder):
+    light = next((folder / "results" / "lights").rglob("*.fits"))
+    wanted = str(light.relative_to(folder)).replace("/lights/", "/steps/gain/")
+    assert run(folder, wanted).jobs == {"trim": 1, "deviation": 1, "gain": 1}
+    assert io.read_frame(folder / wanted).unit == "electron"
+
+
+def test_products_open_as_ccddata(folder):
+    for path in ("stacks/*/R.fits", "lights/*/*/R/*.fits", "masters/*/*/bias.fits"):
+        frame = CCDData.read(next((folder / "results").glob(path)))
+        assert frame.uncertainty.array.shape == frame.mask.shape == frame.data.shape
+        assert str(frame.unit) == "electron"
+
+
+# Choices
+
+
+def test_without_aligned_files_the_stack_is_the_same(folder):
+    stack = next((folder / "results" / "stacks").rglob("R.fits"))
+    before = stack.read_bytes()
+    with (folder / "config.yaml").open("a") as config:
+        config.write("keep: [lights]\n")
+    run(folder, "--forcerun", "combine")
+    assert stack.read_bytes() == before
+    run(folder, "tidy")
+    assert not list((folder / "results" / "aligned").rglob("*_*.fits"))
+
+
+def test_nothing_kept_but_what_is_asked_for(small_night, tmp_path):
+    """`keep: []` from scratch leaves masters, grid, stacks and pictures."""
+    for part in ("raw", "code", "config.yaml", "stars.csv"):
+        source = small_night.folder / part
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, tmp_path / part)
+    with (tmp_path / "config.yaml").open("a") as config:
+        config.write("keep: []\n")
+    run(tmp_path)
+    assert not list((tmp_path / "results" / "lights").rglob("*.fits"))
+    assert {path.name for path in (tmp_path / "results" / "aligned").rglob("*.fits")} == {"grid.fits"}
+    assert not reduced(tmp_path, "--dry-run", code=tmp_path / "code").jobs
+
+
+def test_missing_stop_lists_every_case_before_any_pixel(folder):
+    for flat in (folder / "raw").glob("Flat_*"):
+        flat.unlink()
+    done = snakemake(folder, "--config", "missing=stop", code=folder / "code")
+    assert done.code != 0 and not done.jobs
+    assert "no flat" in done.text and "in R" in done.text and "in V" in done.text
+    assert "Traceback" not in done.text
+
+
+def test_missing_drop_leaves_out_lights_whose_fellows_have_it(folder):
+    """A light of another binning has no flat; its fellows have."""
+    light = next((folder / "raw").glob("Light_R_*"))
+    with fits.open(light) as hdus:
+        hdus[0].data = hdus[0].data[::2, ::2].copy()
+        hdus[0].header["XBINNING"] = hdus[0].header["YBINNING"] = 2
+        hdus.writeto(folder / "raw" / "Light_R_binned.fits")
+    done = run(folder, "--config", "missing=drop")
+    assert "Light_R_binned.fits: left out, no" in done.text
+    assert not list((folder / "results" / "lights").rglob("Light_R_binned*"))
+
+
+def test_missing_allow_goes_on_and_says_so(folder):
+    for flat in (folder / "raw").glob("Flat_V*"):
+        flat.unlink()
+    run(folder)
+    light = next((folder / "results" / "lights").glob("*/*/V/*.fits"))
+    assert fits.getheader(light)["FLFLAT"] is False
+
+
+def test_unknown_key_names_the_nearest(folder):
+    done = snakemake(folder, "--config", "catalouge=stars.csv", code=folder / "code")
+    assert done.code != 0 and "did you mean 'catalogue'" in done.text and "Traceback" not in done.text
+
+
+def test_no_raw_folder_is_a_sentence(folder):
+    done = snakemake(folder, "--config", "raw=nowhere", code=folder / "code")
+    assert done.code != 0 and "nowhere does not exist" in done.text and "Traceback" not in done.text
+
+
+def test_headers_prints_what_was_read_from_where(folder):
+    text = run(folder, "headers").text
+    assert "IMAGETYP" in text and "EXPTIME" in text
+
+
+def test_wrong_target_on_the_command_line_fails_at_once(folder):
+    done = snakemake(folder, "results/stacks/NGC_0815/R.fits", code=folder / "code")
+    assert done.code != 0 and "MissingRuleException" in done.text
+
+
+# Bad input
+
+
+def test_bad_frames_do_not_stop_the_night(folder, real):
+    """Unreadable files, a colour frame and a processed frame are rows of rejected.csv; the good frames' products stay."""
+    stack = next((folder / "results" / "stacks").rglob("R.fits"))
+    before = stack.read_bytes()
+    shutil.copytree(real / "broken", folder / "raw" / "broken")
+    shutil.copy(real / "panoptes_bayer" / "tiny.fits", folder / "raw")
+    (folder / "raw" / "empty.fits").touch()
+    good = next((folder / "raw").glob("Light_R*"))
+    (folder / "raw" / "cut.fits").write_bytes(good.read_bytes()[:100_000])
+    shutil.copy(good, folder / "raw" / "copy.fits")
+    run(folder)
+    rejected = (folder / "results" / "rejected.csv").read_text()
+    for name in ("empty.fits", "cut.fits", "copy.fits", "tiny.fits", "c4d_210318_191034_zri.fits.fz", "table.fits"):
+        assert f"{name}," in rejected, rejected
+    assert "colour" in rejected and "same pixels" in rejected
+    assert stack.read_bytes() == before
+
+
+def test_raw_folder_is_only_read(small_night, tmp_path):
+    """A night in a folder without write permission; neither bytes nor time stamps of the frames change."""
+    raw = small_night.folder / "raw"
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in raw.iterdir()}
+    mode = raw.stat().st_mode
+    os.chmod(raw, 0o555)
+    try:
+        shutil.copy2(small_night.folder / "stars.csv", tmp_path)
+        shutil.copy2(small_night.folder / "config.yaml", tmp_path)
+        reduced(tmp_path, "--config", f"raw={raw}", "select={filters: [V]}")
+    finally:
+        os.chmod(raw, mode)
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in raw.iterdir()} == before
+
+
+# The project
+
+
+def test_conda_pins_equal_the_requirements():
+    """Both files name the same packages in the same versions; the full list holds them too."""
+    import yaml
+
+    lines = (PROJECT / "envs" / "requirements.in").read_text().splitlines()
+    wanted = dict(line.split("==") for line in lines if "==" in line)
+    conda = yaml.safe_load((PROJECT / "envs" / "firstlight.yaml").read_text())["dependencies"]
+    pip = next(item["pip"] for item in conda if isinstance(item, dict))
+    named = dict(item.split("=") for item in conda if isinstance(item, str) and item != "pip" and ">" not in item)
+    assert named | dict(item.split("==") for item in pip) == wanted
+    full = dict(line.lower().split("==") for line in (PROJECT / "envs" / "requirements.txt").read_text().splitlines() if "==" in line)
+    assert {name: full.get(name) for name in wanted} == wanted
+
+
+def test_every_key_of_the_schema_is_described():
+    import yaml
+
+    def walk(schema, path=""):
+        for key, part in schema.get("properties", {}).items():
+            assert part.get("description"), f"{path}{key}"
+            assert "type" in part, f"{path}{key}"
+            walk(part, f"{path}{key}.")
+
+    walk(yaml.safe_load((PROJECT / "config.schema.yaml").read_text()))
