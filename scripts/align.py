@@ -3,12 +3,12 @@
 from firstlight import job
 
 with job.logged(snakemake):
-    from firstlight import adapt
+    from firstlight import adapt_grid
 
-    adapt.align(
+    adapt_grid.place(
         snakemake.input.frame,
         snakemake.input.sources,
-        adapt.read_grid(snakemake.input.grid),
+        adapt_grid.read_grid(snakemake.input.grid),
         snakemake.params.options["interpolation"],
         snakemake.output[0],
     )

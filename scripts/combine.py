@@ -5,7 +5,7 @@ from firstlight import job
 with job.logged(snakemake):
     import tempfile
 
-    from firstlight import adapt, align, combine, io
+    from firstlight import adapt_grid, align, combine, io
     from firstlight.frame import Unusable
 
     options = dict(snakemake.params.options)
@@ -15,11 +15,11 @@ with job.logged(snakemake):
         tempfile.TemporaryDirectory(prefix="firstlight-") as scratch,
         job.dropping(lambda reason: io.write_dropped(snakemake.output[0], "combine", reason), Unusable),
     ):
-        grid = adapt.read_grid(snakemake.input.grid)
+        grid = adapt_grid.read_grid(snakemake.input.grid)
         paths = snakemake.input.frames
         if "sources" in snakemake.input.keys():  # lights, where `keep` leaves out the aligned frames
             paths = [
-                adapt.align(light, table, grid, interpolation, f"{scratch}/{number}.fits")
+                adapt_grid.place(light, table, grid, interpolation, f"{scratch}/{number}.fits")
                 for number, (light, table) in enumerate(zip(paths, snakemake.input.sources, strict=True))
             ]
         inputs, dropped = combine.usable([(path, io.read_header(path)) for path in paths], io.read_frame)

@@ -3,7 +3,7 @@
 from firstlight import job
 
 with job.logged(snakemake):
-    from firstlight import adapt, astrometry, header, io, reduce, solve, sources
+    from firstlight import adapt, astrometry, io, pointing, reduce, solve, sources
 
     options, output = snakemake.params.options, snakemake.output
 
@@ -16,7 +16,7 @@ with job.logged(snakemake):
         frame = reduce.reduce(raw, adapt.reduction(snakemake, "light"))
         table, sky = sources.detect(frame, **options["sources"])
         stars = io.read_table(snakemake.input.catalogue) if "catalogue" in snakemake.input.keys() else None
-        centre, scale = header.coordinates(frame.header), header.pixel_scale(frame.header)
+        centre, scale = pointing.coordinates(frame.header), pointing.pixel_scale(frame.header)
         settings = dict(options["solve"])
         settings["scale"] = settings["scale"] or (scale[0] if scale else None)
         solution = solve.solve(table, frame.header, frame.shape, stars, centre[:2] if centre else None, **settings)

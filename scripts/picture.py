@@ -3,6 +3,6 @@
 from firstlight import job
 
 with job.logged(snakemake):
-    from firstlight import adapt
+    from firstlight import adapt_picture
 
-    adapt.picture(snakemake)
+    adapt_picture.picture(snakemake)

@@ -160,7 +160,9 @@ def test_affine_and_similarity_in_closed_form():
     np.testing.assert_allclose(astrometry.fit_affine(a, astrometry.apply_affine(sheared, a)), sheared, atol=1e-9)
     for mirror in (False, True):
         similar = np.column_stack([turn(50, 1.3, mirror), [5.0, -7.0]])
-        np.testing.assert_allclose(astrometry.fit_similarity(a, astrometry.apply_affine(similar, a)), similar, atol=1e-9)
+        np.testing.assert_allclose(
+            astrometry.fit_similarity(a, astrometry.apply_affine(similar, a)), similar, atol=1e-9
+        )
 
 
 # ---- matches ---------------------------------------------------------------------------------------------------------

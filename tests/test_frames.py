@@ -626,8 +626,8 @@ def test_catseye_grzha(real_set):
         ("flat", "2025-05-31", "g"): 3,
         ("flat", "2025-05-31", "r"): 3,
         ("flat", "2025-06-04", "z"): 3,
-        ("flat", "2025-06-04", "ha"): 3,
-        **{("light", "2025-05-31", name): 1 for name in ("g", "r", "z", "ha")},
+        ("flat", "2025-06-04", "Ha"): 3,
+        **{("light", "2025-05-31", name): 1 for name in ("g", "r", "z", "Ha")},
     }
     assert {row.target for row in table.rows if row.kind == "light"} == {"Cats_Eye_Nebula"}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from astropy.io import fits
-from firstlight import header
+from firstlight import header, names, nights
 from firstlight.header import Settings, coordinates, describe, detector, parse_section, pixel_scale, repair
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -135,8 +135,8 @@ def test_kelvin_without_data_is_no_temperature():
         ({"FILTER": "R"}, "R"),
         ({"FILTER": "r"}, "r"),
         ({"INSFILTE": "V "}, "V"),
-        ({"FILTER": "H-Alpha"}, "ha"),
-        ({"FILTER": "Halpha"}, "ha"),
+        ({"FILTER": "H-Alpha"}, "Ha"),
+        ({"FILTER": "Halpha"}, "Ha"),
         ({"FILTERS": 48}, "48"),
         ({"FILTER1": "open", "FILTER2": "V"}, "V"),
         ({"FILTER1": "Clear", "FILTER2": "Air"}, "none"),
@@ -151,7 +151,7 @@ def test_filter(cards, expected):
 
 def test_own_filter_aliases_keep_the_known_ones():
     assert header.filter_name("Rot", {"R": ["Rot"]}) == "R"
-    assert header.filter_name("H_alpha", {"R": ["Rot"]}) == "ha"
+    assert header.filter_name("H_alpha", {"R": ["Rot"]}) == "Ha"
 
 
 def test_filter_aliases_regard_case():
@@ -311,16 +311,16 @@ def test_configured_longitude_comes_before_the_header():
 
 
 def test_longitude_from_geocentric_place():
-    found = header.longitude({"OBSGEO-X": -1994503.0, "OBSGEO-Y": -5037539.0})
+    found = nights.longitude({"OBSGEO-X": -1994503.0, "OBSGEO-Y": -5037539.0})
     assert found[0] == pytest.approx(-111.6, abs=0.1)
 
 
 def test_west_positive_by_its_comment():
-    assert header.longitude(fits.Header([("LONGITUD", 110.88, "degrees west")]))[0] == -110.88
+    assert nights.longitude(fits.Header([("LONGITUD", 110.88, "degrees west")]))[0] == -110.88
 
 
 def test_longitude_zero_is_not_set():
-    assert header.longitude({"SITELONG": "+00 00 00"}) is None
+    assert nights.longitude({"SITELONG": "+00 00 00"}) is None
 
 
 def test_a_light_by_day_is_a_note():
@@ -361,12 +361,12 @@ def test_a_folder_date_stands_where_there_is_no_time():
 
 @pytest.mark.parametrize("name", ["M42", "231345", "night1", "HD189733", "NGC 6946", "999999"])
 def test_no_date_in_a_folder(name):
-    assert header.folder_date(name) is None
+    assert nights.folder_date(name) is None
 
 
 def test_night_starts_at_local_noon():
-    assert header.night_of(datetime(2025, 6, 1, 12, 0)) == date(2025, 6, 1)
-    assert header.night_of(datetime(2025, 6, 1, 11, 59)) == date(2025, 5, 31)
+    assert nights.night_of(datetime(2025, 6, 1, 12, 0)) == date(2025, 6, 1)
+    assert nights.night_of(datetime(2025, 6, 1, 11, 59)) == date(2025, 5, 31)
 
 
 # --- Coordinates and scale ------------------------------------------------------------------------------------------
@@ -643,29 +643,29 @@ def test_repairs_work_on_the_fast_mapping_too():
     ],
 )
 def test_safe_names(text, expected):
-    assert header.safe_name(text) == expected
+    assert names.safe_name(text) == expected
 
 
 def test_long_names_are_cut_and_stay_apart():
-    one, other = header.safe_name("x" * 500), header.safe_name("x" * 499)
+    one, other = names.safe_name("x" * 500), names.safe_name("x" * 499)
     assert len(one) == len(other) == 40
     assert one != other
 
 
 def test_names_equal_but_for_case_are_told_apart():
-    names = header.unique_names(["r", "R", "V"])
-    assert names["V"] == "V"
-    assert len({name.casefold() for name in names.values()}) == 3
+    given = names.unique_names(["r", "R", "V"])
+    assert given["V"] == "V"
+    assert len({name.casefold() for name in given.values()}) == 3
 
 
 def test_names_given_before_stay():
-    assert header.unique_names(["r", "R"], kept={"r": "r"})["r"] == "r"
+    assert names.unique_names(["r", "R"], kept={"r": "r"})["r"] == "r"
 
 
 def test_a_name_that_looks_hashed_collides_with_nothing():
-    first = header.unique_names(["a b", "a_b"])
+    first = names.unique_names(["a b", "a_b"])
     texts = ["a b", "a_b", next(name for name in first.values() if name != "a_b")]
-    assert len({name.casefold() for name in header.unique_names(texts).values()}) == 3
+    assert len({name.casefold() for name in names.unique_names(texts).values()}) == 3
 
 
 # --- Settings -------------------------------------------------------------------------------------------------------

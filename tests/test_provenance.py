@@ -148,7 +148,6 @@ def test_a_line_in_calibrate_makes_masters_and_lights_anew_and_no_catalogue(proj
     assert {"light", "master_bias", "master_dark", "master_flat"} <= done and "catalogue" not in done
 
 
-@pytest.mark.xfail(reason="adapt.py, which all adapters import, itself imports picture and align")
 def test_a_line_in_picture_makes_pictures_anew_and_nothing_else(project):
     assert affected(project, "picture") == {"picture", "preview"}
 

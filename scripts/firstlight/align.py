@@ -162,7 +162,9 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
     # What stands in for missing values leaks into neighbours, up to the mask's 10 %: so it must look like the sky.
     data = frame.data if usable.all() else np.where(usable, frame.data, np.float32(np.nanmedian(frame.data)))
     mask = np.where(usable, frame.mask, frame.mask | np.uint8(Mask.NO_DATA))
-    variance = None if frame.sigma is None else np.where(usable & np.isfinite(frame.sigma), frame.sigma, np.float32(0)) ** 2
+    variance = None
+    if frame.sigma is not None:
+        variance = np.where(usable & np.isfinite(frame.sigma), frame.sigma, np.float32(0)) ** 2
     out = np.full(shape, np.nan, np.float32)
     out_sigma = None if variance is None else np.full(shape, np.nan, np.float32)
     out_mask = np.full(shape, Mask.NO_DATA, np.uint8)
@@ -334,7 +336,7 @@ def _bits(bits, touched, flat_mask, nx, ny, first_x, first_y, weights_x, weights
 def _taps(position: np.ndarray, kernel: str):
     """First pixel (int32) and the weights (float32) of the pixels from there on, for positions along one axis."""
     if kernel == "nearest":
-        # Halves all go one way, rounding errors or not: else a shift by half a pixel doubles some pixels and skips others.
+        # Halves all go one way, rounding errors or not: else a shift by half a pixel doubles some and skips others.
         return np.floor(position + 0.500001).astype(np.int32), [np.ones(position.shape, np.float32)]
     base = np.floor(position)
     t = (position - base).astype(np.float32)

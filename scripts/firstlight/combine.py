@@ -144,12 +144,13 @@ def fluxes(frame: Frame, stars: np.ndarray, radius: float) -> np.ndarray:
     good = (~bad).astype(np.float32)
     x, y = (np.ascontiguousarray(stars[name], float) for name in "xy")
     ny, nx = frame.shape
-    clean, area = (sep.sum_circle(image, x, y, radius)[0] for image in (good, np.ones_like(good)))
+    # subpix=0 is the exact overlap: sampled areas scatter by a percent, and whole circles would look cut.
+    clean, area = (sep.sum_circle(image, x, y, radius, subpix=0)[0] for image in (good, np.ones_like(good)))
     around, ring = (sep.sum_circann(image, x, y, 2 * radius, 3 * radius)[0] for image in (good, np.ones_like(good)))
-    whole = area > 0.999 * np.median(area) if len(area) else area
+    whole = area > 0.999 * np.pi * radius**2
     use = whole & (clean > area - 0.5) & (around > 0.5 * ring) & (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1)
     flux = np.full(len(x), np.nan)
-    flux[use] = sep.sum_circle(data, x[use], y[use], radius, mask=bad, bkgann=(2 * radius, 3 * radius))[0]
+    flux[use] = sep.sum_circle(data, x[use], y[use], radius, mask=bad, bkgann=(2 * radius, 3 * radius), subpix=0)[0]
     return np.where(flux > 0, flux, np.nan)
 
 
@@ -241,7 +242,8 @@ def _clipped(held: pile.Pile, inputs: list[Input], fwhm: float, method: str, low
         centre[rows] = _centre(values, flags == pile.GOOD)
     filled = np.nan_to_num(centre, nan=float(np.nanmedian(centre)) if np.isfinite(centre).any() else 0.0)
     gradient = maximum_filter(filled, 3) - minimum_filter(filled, 3)
-    allowance = np.array([0.1 + abs((one.fwhm or fwhm) / fwhm - 1) for one in inputs], np.float32)
+    # A peak changes with the square of the seeing, the gradient of 3 pixels sees but part of it: hence the half more.
+    allowance = np.array([0.1 + 1.5 * abs((one.fwhm or fwhm) / fwhm - 1) for one in inputs], np.float32)
     weights = np.array([one.weight for one in inputs], np.float32)
     out = np.empty(held.shape, np.float32), np.empty(held.shape, np.float32), np.empty(held.shape, np.uint16)
     lost = np.zeros(held.count)
@@ -290,12 +292,17 @@ def _table(inputs: list[Input]) -> np.ndarray:
     names = ("name", "weight", "scale", "offset", "fwhm", "noise", "exposure", "rejected", "note")
     total = sum(one.weight for one in inputs)
     rows = [(i.name, i.weight / total, i.scale, i.offset, i.fwhm, i.noise, i.exposure, i.rejected, i.note) for i in inputs]
-    return np.array(rows, dtype=list(zip(names, ("U64", *["f8"] * 7, "U120"), strict=True)))
+    return np.array(rows, dtype=list(zip(names, (_text(rows, 0), *["f8"] * 7, _text(rows, -1)), strict=True)))
+
+
+def _text(rows: list[tuple], column: int) -> str:
+    """Type of a column of text that holds its longest entry."""
+    return f"U{max((len(row[column]) for row in rows), default=1) or 1}"
 
 
 def with_dropped(table: np.ndarray, dropped: list[tuple[str, str]]) -> np.ndarray:
     """The table of inputs with a row of weight 0 for each dropped frame."""
-    rows = np.zeros(len(dropped), table.dtype)
-    for row, (name, reason) in zip(rows, dropped, strict=True):
-        row["name"], row["note"] = name, f"dropped, {reason}"
-    return np.concatenate([table, rows])
+    nothing = [0.0] * (len(table.dtype.names) - 2)
+    rows = [tuple(row) for row in table.tolist()] + [(name, *nothing, f"dropped, {reason}") for name, reason in dropped]
+    names = table.dtype.names
+    return np.array(rows, dtype=list(zip(names, (_text(rows, 0), *["f8"] * len(nothing), _text(rows, -1)), strict=True)))

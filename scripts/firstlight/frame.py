@@ -81,3 +81,8 @@ def must_match(frame: Frame, master: Frame, what: str) -> None:
         )
     if master.unit != frame.unit:
         raise ValueError(f"{what} is in {master.unit} but the frame is in {frame.unit}: same gain for both?")
+
+
+def printable(text: str) -> str:
+    """Text reduced to what a FITS header may hold."""
+    return "".join(c if " " <= c <= "~" else "?" if c > "~" else " " for c in str(text))

@@ -23,9 +23,10 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from operator import attrgetter
 
+from . import dialects, names, pointing, raw
+from . import nights as calendar
 from . import header as headers
-from . import raw
-from .header import Description, Settings, safe_name, unique_names
+from .header import Description, Settings
 from .provenance import identity
 
 SCHEMA = 1  # of the cache; the part of it that is read from files also depends on raw.READER
@@ -188,7 +189,8 @@ def _wanted(settings: Settings) -> str:
 
 @cache
 def _dialect() -> str:
-    return identity(inspect.getsource(headers), *map(inspect.getsource, (_said, _reason, _table, Row)))
+    parts = (dialects, headers, names, calendar, pointing, _said, _reason, _table, Row)
+    return identity(*map(inspect.getsource, parts))
 
 
 def _said(path: str, entry: Mapping, settings: Settings) -> dict:
@@ -211,7 +213,7 @@ def header_hash(values: Mapping) -> str:
     said = sorted(
         (key, "" if type(value).__name__ == "Undefined" else repr(value))
         for key, value in values.items()
-        if key not in raw.REMARKS and not headers.structural(key)
+        if key not in raw.REMARKS and not dialects.structural(key)
     )
     return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
 
@@ -248,9 +250,9 @@ def _table(cached: dict) -> Table:
     said = {path: Description(**entry["said"]["description"]) for path, entry in used.items()}
     _join_pointings(said)
     nights = _nights(said)
-    names = _names(said, used, cached)
+    given = _names(said, used, cached)
     for path, entry in used.items():
-        table.rows.append(_row(path, entry, said[path], nights[path], {part: names[part][path] for part in names}))
+        table.rows.append(_row(path, entry, said[path], nights[path], {part: given[part][path] for part in given}))
     return table
 
 
@@ -263,15 +265,15 @@ def _duplicates(used: Mapping) -> dict[str, str]:
     return {path: best[key] for key, paths in twins.items() for path in paths if path != best[key]}
 
 
-def _row(path: str, entry: Mapping, said: Description, night: str, names: Mapping) -> Row:
+def _row(path: str, entry: Mapping, said: Description, night: str, given: Mapping) -> Row:
     return Row(
         path=path,
-        name=f"{safe_name(raw.stem(path))}_{entry['pixel_hash'][:8]}",
+        name=f"{names.safe_name(raw.stem(path))}_{entry['pixel_hash'][:8]}",
         kind=said.kind,
         night=night,
-        target=names["target"] if said.kind == "light" else "",
-        filter=names["filter"],
-        camera=names["camera"],
+        target=given["target"] if said.kind == "light" else "",
+        filter=given["filter"],
+        camera=given["camera"],
         nx=entry["nx"],
         ny=entry["ny"],
         object=said.target,
@@ -321,7 +323,7 @@ def _nights(said: Mapping[str, Description]) -> dict[str, str]:
             nights[path] = one.night or "unknown"
         else:
             folder = date.fromisoformat(one.folder_night) if one.folder_night else None
-            nights[path] = headers.night_of(moments[path] + timedelta(hours=12 - noon), folder).isoformat()
+            nights[path] = calendar.night_of(moments[path] + timedelta(hours=12 - noon), folder).isoformat()
     return nights
 
 
@@ -355,7 +357,7 @@ def _names(said: Mapping[str, Description], used: Mapping, cached: dict) -> dict
         "camera": {path: camera_text(one, used[path]["nx"], used[path]["ny"]) for path, one in said.items()},
     }
     limits = {"target": 40, "filter": 40, "camera": 60}
-    given = {part: unique_names(texts[part].values(), kept.get(part), limits[part]) for part in texts}
+    given = {part: names.unique_names(texts[part].values(), kept.get(part), limits[part]) for part in texts}
     cached["names"] = given
     return {part: {path: given[part].get(texts[part].get(path, ""), "") for path in said} for part in texts}
 
@@ -378,7 +380,7 @@ def _best(texts: set[str], kept: Mapping[str, str]) -> str:
 def camera_text(said: Description, nx: int, ny: int) -> str:
     """What must agree for a master to fit, in one text that depends on this frame alone: 'dcam_1x1_1024x1024_g100'."""
     parts = [said.instrument, said.binning, f"{nx}x{ny}"]
-    if said.readout.lower() not in headers.USUAL_READOUT:
+    if said.readout.lower() not in dialects.USUAL_READOUT:
         parts.append(said.readout)
     parts += [f"{letter}{value}" for letter, value in (("g", said.gain_setting), ("o", said.offset)) if value]
     return "_".join(filter(None, parts))
@@ -398,8 +400,8 @@ def _load(results: str) -> dict:
         found = {}
     if isinstance(found, dict) and found.get("version") == version:
         return found
-    names = found.get("names", {}) if isinstance(found, dict) else {}
-    return {"version": version, "names": names, "files": {}}
+    kept = found.get("names", {}) if isinstance(found, dict) else {}
+    return {"version": version, "names": kept, "files": {}}
 
 
 def _save(results: str, cached: dict) -> None:

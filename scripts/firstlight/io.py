@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.io.fits.verify import VerifyWarning
 
 from . import __version__
-from .frame import Frame, Mask
+from .frame import Frame, Mask, printable
 
 # Cards that describe how an array is stored, not what it shows.
 STRUCTURAL = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS")
@@ -150,11 +150,6 @@ def product_header(header: fits.Header) -> fits.Header:
                 continue
     clean["FLVERS"] = (__version__, "version of firstlight")
     return clean
-
-
-def printable(text: str) -> str:
-    """Text reduced to what a FITS header may hold."""
-    return "".join(c if " " <= c <= "~" else "?" if c > "~" else " " for c in str(text))
 
 
 def _native(array: np.ndarray, dtype) -> np.ndarray:

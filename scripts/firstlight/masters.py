@@ -97,7 +97,9 @@ def _combined(frames: Iterable[Frame], expected: int, memory: float, combination
     few = {1: "one frame only: nothing could be rejected", 2: "two frames only: hardly anything could be rejected"}.get(len(headers))
     if few:
         header["FLNOTE"] = few
-    return Frame(data, header, sigma, mask & ~np.uint8(Mask.INTERPOLATED), unit)
+    # A pixel that every calibration frame has saturated is a fault of the detector, not a bright star.
+    mask = np.where(mask & Mask.SATURATED, mask | np.uint8(Mask.BAD), mask) & ~np.uint8(Mask.SATURATED | Mask.INTERPOLATED)
+    return Frame(data, header, sigma, mask, unit)
 
 
 def _flagged(master: Frame, where: np.ndarray, bit: int, keyword: str, what: str) -> Frame:

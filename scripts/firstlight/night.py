@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from . import match
+from .frame import printable
 from .provenance import content_identity, identity
 
 # Configuration sections whose options take part in a light, beside its masters.
@@ -99,8 +100,8 @@ class Night:
         frame goes without its name: renaming it makes nothing anew."""
         name = {"FLFRAME": row.name} if row.kind == "light" else {}
         return name | {
-            "OBJECT": row.object or None,
-            "FILTER": row.band,
+            "OBJECT": printable(row.object) or None,
+            "FILTER": printable(row.band),
             "EXPTIME": row.exposure,
             "DATE-OBS": row.time,
             "NIGHT": row.night,

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from .header import Values, structural
+from .dialects import Values, structural
 
 READER = 1  # raised when the same file would give other pixels or another header text: makes caches be read anew
 MARKER = ".firstlight"  # lies in a folder of results

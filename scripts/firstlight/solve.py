@@ -138,8 +138,8 @@ def _seiza(attempt, table, header, shape, stars, centre, scale, radius, scale_to
 def _tighten(wcs, table, stars, shape, reach: float, sip_order: int = 0):
     """Match sources and catalogue around a WCS and fit it anew, in narrowing circles: (wcs, matched, rms in arcsec).
 
-    reach in pixels. Only twice as many catalogue stars are used as there are sources, so that faint ones do not match by
-    chance. Raises ValueError where fewer than 6 stars agree, or no more than chance explains.
+    reach in pixels. Only twice as many catalogue stars are used as there are sources, so that faint ones do not match
+    by chance. Raises ValueError where fewer than 6 stars agree, or no more than chance explains.
     """
     ny, nx = shape
     good = table[table["flag"] < sources.ODD]
@@ -155,7 +155,8 @@ def _tighten(wcs, table, stars, shape, reach: float, sip_order: int = 0):
         matched = len(i)
         needed = max(6.0, astrometry.more_than_chance(xy, predicted, radius, 3)) if radius <= 1.5 else 4.0
         if matched < needed:
-            raise ValueError(f"{matched} of {len(xy)} stars agree with the catalogue, at least {max(needed, 6):.0f} are needed")
+            least = f"at least {max(needed, 6):.0f} are needed"
+            raise ValueError(f"{matched} of {len(xy)} stars agree with the catalogue, {least}")
         wcs = astrometry.refit(wcs, xy[i], sky[j], shift_only=matched < 6)
         rms = _rms(wcs, xy[i], sky[j])
     if sip_order >= 2 and matched >= 6 * sip_order**2:
