@@ -28,8 +28,8 @@ rule all:
 
 
 onsuccess:
-    report_end()
+    tell(NIGHT.closing_words())
 
 
 onerror:
-    report_failure()
+    tell(["A job failed; its log says why. What is done stays done: mend it and say the same again."])

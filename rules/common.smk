@@ -25,7 +25,7 @@ def frames_table():
 def progress(done, total):
     """Say how far the reading of new frames is, now and then."""
     if done == total or done % 50 == 0:
-        print(f"reading new frames: {done} of {total}", file=sys.stderr)
+        tell([f"reading new frames: {done} of {total}"])
 
 
 def code(rule):
@@ -34,9 +34,8 @@ def code(rule):
 
 
 def made_from(wildcards):
-    """Identity of a raw light: its pixels and its header after repairs."""
-    row = NIGHT.row(wildcards)
-    return f"{row.pixel_hash} {row.header_hash}"
+    """Identity of what a light is made from."""
+    return NIGHT.light_made_from(NIGHT.row(wildcards))
 
 
 def raw_light(wildcards):
@@ -86,6 +85,12 @@ def products():
     return NIGHT.products()
 
 
+def tell(lines):
+    """Say something on the terminal."""
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
 def grid_lights(wildcards):
     """Input of a grid: all lights of the target, or only the one that the grid there was taken from."""
     return NIGHT.grid_lights(wildcards.target)
@@ -118,20 +123,6 @@ def kept(name, path):
     return path if NIGHT.keeps(name) else temp(path)
 
 
-def report_end():
-    """After a run: where the pictures are, and what lies there that nothing asks for."""
-    for line in NIGHT.closing_words():
-        print(line, file=sys.stderr)
-
-
-def report_failure():
-    """After a failed run: the way on."""
-    print(
-        "A job failed; its log says why (see above). What is done stays done: mend it and say the same again.",
-        file=sys.stderr,
-    )
-
-
 try:
     CONFIG = complete(config, read_schema(Path(workflow.basedir) / "config.schema.yaml"))
     TABLE = frames_table()
@@ -141,6 +132,10 @@ except (ConfigError, ValueError) as error:
 
 R = CONFIG["results"]
 PIXELS = max((row.nx * row.ny for row in TABLE.rows), default=1)
+
+
+if workflow.is_main_process:
+    tell(NIGHT.opening_words())
 
 
 wildcard_constraints:

@@ -17,7 +17,7 @@ rule master_bias:
     params:
         options=NIGHT.options("header", "cameras", "trim", "master_bias"),
         facts=lambda w: facts_of_master(w, "bias"),
-        made_from=lambda w: master_at(w, "bias").identity,
+        made_from=lambda w: NIGHT.master_made_from(master_at(w, "bias")),
         code=code("master_bias"),
     message:
         "master bias of {wildcards.night}"
@@ -42,7 +42,7 @@ rule master_dark:
     params:
         options=NIGHT.options("header", "cameras", "trim", "master_dark"),
         facts=lambda w: facts_of_master(w, w.dark),
-        made_from=lambda w: master_at(w, w.dark).identity,
+        made_from=lambda w: NIGHT.master_made_from(master_at(w, w.dark)),
         code=code("master_dark"),
     message:
         "master dark of {wildcards.night}, {wildcards.dark}"
@@ -67,7 +67,7 @@ rule master_flat:
     params:
         options=NIGHT.options("header", "cameras", "trim", "master_flat"),
         facts=lambda w: facts_of_master(w, f"flat_{w.filter}"),
-        made_from=lambda w: master_at(w, f"flat_{w.filter}").identity,
+        made_from=lambda w: NIGHT.master_made_from(master_at(w, f"flat_{w.filter}")),
         code=code("master_flat"),
     message:
         "master flat of {wildcards.night} in {wildcards.filter}"

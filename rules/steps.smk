@@ -43,6 +43,7 @@ rule deviation:
         mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
+        made_from=made_from,
         code=code("deviation"),
     message:
         "step deviation of {wildcards.frame}"
@@ -63,6 +64,7 @@ rule gain:
         mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
+        made_from=made_from,
         code=code("gain"),
     message:
         "step gain of {wildcards.frame}"
@@ -84,6 +86,7 @@ rule cosmic_ray:
         mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras", "cosmic_ray"),
+        made_from=made_from,
         code=code("cosmic_ray"),
     message:
         "step cosmic_ray of {wildcards.frame}"
@@ -105,6 +108,7 @@ rule bias:
         mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
+        made_from=made_from,
         code=code("bias"),
     message:
         "step bias of {wildcards.frame}"
@@ -126,6 +130,7 @@ rule dark:
         mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
+        made_from=made_from,
         code=code("dark"),
     message:
         "step dark of {wildcards.frame}"
@@ -147,6 +152,7 @@ rule flat:
         mem_mb=megabytes(100),
     params:
         options=NIGHT.options("cameras"),
+        made_from=made_from,
         code=code("flat"),
     message:
         "step flat of {wildcards.frame}"

@@ -42,7 +42,13 @@ def snakemake(folder: Path, *arguments, code: Path = PROJECT, path: str = "", ti
         environment["PYTHONPATH"] = path
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(code / "Snakefile"), *map(str, arguments)]
     done = subprocess.run(
-        command, cwd=folder, env=environment, text=True, timeout=timeout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        timeout=timeout,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     return Run(done.returncode, done.stdout)
 

@@ -87,6 +87,14 @@ def test_sigma_of_frames_of_different_noise_is_their_scatter():
     assert abs(pulls.std() - 1) < 0.02
 
 
+def test_sigma_of_a_scaled_frame_is_scaled_too():
+    frames = [exposed(np.full(SHAPE, sky), k) for k, sky in enumerate((300.0, 150.0, 75.0))]
+    inputs = [an_input(f, f"f{k}", exposure=60.0 / 2**k) for k, f in enumerate(frames)]
+    stack = stacked(inputs, NO_STARS, scale="exposure", background="none")
+    pulls = (stack.frame.data - 300.0) / stack.frame.sigma
+    assert abs(pulls.std() - 1) < 0.02
+
+
 def test_weights_are_those_of_least_noise():
     skies = np.array([100.0, 300.0, 900.0, 2000.0])
     inputs = [an_input(exposed(np.full(SHAPE, sky), k), f"f{k}") for k, sky in enumerate(skies)]
@@ -355,6 +363,12 @@ def test_pixel_bad_in_all_frames_is_still_marked():
     stack = stacked(masked_inputs(3, dict.fromkeys(range(3), Mask.BAD), value=250.0), NO_STARS, **PLAIN)
     assert stack.frame.mask[50, 60] & Mask.BAD
     assert stack.frame.data[50, 60] == pytest.approx(250.0)
+
+
+def test_pixel_that_no_frame_has_whole_carries_what_spoilt_it():
+    bits = {0: Mask.SATURATED, 1: Mask.BAD, 2: Mask.COSMIC_RAY}
+    stack = stacked(masked_inputs(3, bits), NO_STARS, **PLAIN)
+    assert (stack.frame.mask[50, 60], stack.coverage[50, 60]) == (sum(bits.values()), 0)
 
 
 def test_interpolated_in_one_frame_does_not_mark_the_stack():

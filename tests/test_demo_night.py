@@ -13,7 +13,6 @@ import sep
 import simulated_night
 from astropy.io import fits
 from conftest import PROJECT, reduced
-
 from firstlight import astrometry, io
 from firstlight.frame import Frame, Mask
 
@@ -221,7 +220,11 @@ def test_frame_through_cloud_counts_little_and_says_so(demo):
 def test_no_job_takes_more_than_a_gigabyte(demo):
     """Peak memory that Snakemake measured, in MB; frames here are a quarter of 2048x2048."""
     results, *_ = demo
-    peaks = [float(path.read_text().splitlines()[1].split("\t")[2]) for path in (results / "benchmarks").rglob("*.tsv") if "NA" not in path.read_text()]
+    peaks = [
+        float(path.read_text().splitlines()[1].split("\t")[2])
+        for path in (results / "benchmarks").rglob("*.tsv")
+        if "NA" not in path.read_text()
+    ]
     assert peaks and max(peaks) < 600
 
 

@@ -193,8 +193,24 @@ def test_a_flat_removed(folder):
     reference_in_v = "_V_" in folder.reference().name
     jobs = {"master_flat": 1, "light": lights, "align": lights} | CHAIN
     if reference_in_v:
-        jobs = {"master_flat": 1, "light": lights, "grid": 1, "align": n_lights(folder), "combine": 2, "preview": 2, "picture": 1}
+        jobs = {
+            "master_flat": 1,
+            "light": lights,
+            "grid": 1,
+            "align": n_lights(folder),
+            "combine": 2,
+            "preview": 2,
+            "picture": 1,
+        }
     folder.expect(jobs)
+
+
+def test_all_flats_of_a_filter_removed(folder):
+    """Other masters than before, without any that is new: the lights are made anew without."""
+    for flat in folder.raw.glob("Flat_V*"):
+        flat.unlink()
+    jobs = whole_chain(folder) if "_V_" in folder.reference().name else {"align": n_lights(folder, "V")} | CHAIN
+    folder.expect(jobs | {"light": n_lights(folder, "V")})
 
 
 # Options, code, libraries
@@ -301,5 +317,3 @@ def test_second_run_gives_the_same_bytes(folder):
     before = {path: path.read_bytes() for path in (light, stack)}
     folder.snakemake("--forcerun", "light", "combine")
     assert all(path.read_bytes() == content for path, content in before.items())
-
-

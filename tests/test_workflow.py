@@ -9,10 +9,9 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.wcs import WCS
 from conftest import PROJECT, reduced, snakemake
-from PIL import Image
-
 from firstlight import io
 from firstlight.calibrate import STEPS
+from PIL import Image
 
 
 @pytest.fixture
@@ -32,28 +31,32 @@ def inputs(results, target, name):
     return table[table["weight"] > 0]
 
 
-def test_xo1(real, tmp_path):
+@pytest.fixture(scope="module")
+def xo1(real, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("xo1")
+    reduced(folder, "--config", f"raw={real / 'xo1_z'}", "results=out")
+    return folder / "out"
+
+
+def test_xo1(xo1):
     """12 lights of XO-1 in one stack, 4 of them placed by their stars; the pointing frame is a target of its own."""
-    reduced(tmp_path, "--config", f"raw={real / 'xo1_z'}", "results=out")
-    results = tmp_path / "out"
-    assert len(inputs(results, "XO1-b", "z")) == 12
-    assert len(inputs(results, "43Bet_Com", "z")) == 1
-    placed = [fits.getheader(path)["ALIGNED"] for path in (results / "aligned" / "XO1-b" / "z").iterdir()]
+    assert len(inputs(xo1, "XO1-b", "z")) == 12
+    assert len(inputs(xo1, "43Bet_Com", "z")) == 1
+    placed = [fits.getheader(path)["ALIGNED"] for path in (xo1 / "aligned" / "XO1-b" / "z").iterdir()]
     assert sorted(placed) == ["stars"] * 4 + ["wcs+stars"] * 8
-    stack = results / "stacks" / "XO1-b" / "z.fits"
+    stack = xo1 / "stacks" / "XO1-b" / "z.fits"
     assert WCS(fits.getheader(stack)).has_celestial
     assert abs(WCS(fits.getheader(stack)).wcs.crval - [240.55, 28.18]).max() < 0.1
-    image = Image.open(results / "pictures" / "XO1-b.png")
+    image = Image.open(xo1 / "pictures" / "XO1-b.png")
     assert image.size == (1024, 1024) and np.asarray(image).std() > 2
 
 
-def test_stars_of_xo1_agree_between_frames(real, tmp_path):
+def test_stars_of_xo1_agree_between_frames(xo1):
     """Frames aligned by WCS and by stars alone show their stars at one place: 0.3 arcsec, 0.45 pixel."""
     import sep
 
-    reduced(tmp_path, "--config", f"raw={real / 'xo1_z'}", "results=out")
-    paths = sorted((tmp_path / "out" / "aligned" / "XO1-b" / "z").iterdir())
-    stars = io.read_extension(tmp_path / "out" / "aligned" / "XO1-b" / "grid.fits", "STARS")[:8]
+    paths = sorted((xo1 / "aligned" / "XO1-b" / "z").iterdir())
+    stars = io.read_extension(xo1 / "aligned" / "XO1-b" / "grid.fits", "STARS")[:8]
     places = []
     for path in paths:
         image = np.nan_to_num(io.read_frame(path).data)
@@ -81,7 +84,10 @@ def test_catseye(real, tmp_path):
     reduced(tmp_path, "--config", f"raw={real / 'catseye_grzha'}", "results=out")
     lights = [fits.getheader(path) for path in (tmp_path / "out" / "lights").rglob("*.fits")]
     assert len(lights) == 4 and all(light["FLFLAT"] and light["FLDARK"] == 1 for light in lights)
-    assert {path.parts[-3] for path in (tmp_path / "out" / "masters").rglob("flat_*.fits")} == {"2025-05-31", "2025-06-04"}
+    assert {path.parts[-3] for path in (tmp_path / "out" / "masters").rglob("flat_*.fits")} == {
+        "2025-05-31",
+        "2025-06-04",
+    }
     stacks = sorted((tmp_path / "out" / "stacks" / "Cats_Eye_Nebula").iterdir())
     assert len(stacks) == 4
     for stack in stacks:
@@ -244,7 +250,11 @@ def test_conda_pins_equal_the_requirements():
     pip = next(item["pip"] for item in conda if isinstance(item, dict))
     named = dict(item.split("=") for item in conda if isinstance(item, str) and item != "pip" and ">" not in item)
     assert named | dict(item.split("==") for item in pip) == wanted
-    full = dict(line.lower().split("==") for line in (PROJECT / "envs" / "requirements.txt").read_text().splitlines() if "==" in line)
+    full = dict(
+        line.lower().split("==")
+        for line in (PROJECT / "envs" / "requirements.txt").read_text().splitlines()
+        if "==" in line
+    )
     assert {name: full.get(name) for name in wanted} == wanted
 
 

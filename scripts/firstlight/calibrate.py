@@ -226,7 +226,9 @@ def local_scatter(data: np.ndarray, block: int = 64) -> np.ndarray:
     for j, (y0, y1) in enumerate(zip(ys[:-1], ys[1:])):
         for i, (x0, x1) in enumerate(zip(xs[:-1], xs[1:])):
             grid[j, i] = robust_scatter(difference[y0:y1, x0:x1]) / np.sqrt(2)
-    return zoom(grid, (ny / grid.shape[0], nx / grid.shape[1]), order=1, mode="nearest", grid_mode=True).astype(np.float32)
+    return zoom(grid, (ny / grid.shape[0], nx / grid.shape[1]), order=1, mode="nearest", grid_mode=True).astype(
+        np.float32
+    )
 
 
 def robust_scatter(values: np.ndarray) -> float:

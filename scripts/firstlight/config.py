@@ -20,7 +20,9 @@ def complete(config: dict, schema: dict) -> dict:
     from jsonschema import Draft202012Validator
 
     config = _as_described(config, schema)
-    faults = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda fault: list(map(str, fault.absolute_path)))
+    faults = sorted(
+        Draft202012Validator(schema).iter_errors(config), key=lambda fault: list(map(str, fault.absolute_path))
+    )
     if faults:
         raise ConfigError("\n".join(_sentence(fault) for fault in faults))
     return config

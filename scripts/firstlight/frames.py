@@ -24,8 +24,8 @@ from functools import cache
 from operator import attrgetter
 
 from . import dialects, names, pointing, raw
-from . import nights as calendar
 from . import header as headers
+from . import nights as calendar
 from .header import Description, Settings
 from .provenance import identity
 
@@ -251,17 +251,24 @@ def _table(cached: dict) -> Table:
     _join_pointings(said)
     nights = _nights(said)
     given = _names(said, used, cached)
+    for path, entry in cached["files"].items():
+        entry["used"] = path in used
     for path, entry in used.items():
         table.rows.append(_row(path, entry, said[path], nights[path], {part: given[part][path] for part in given}))
     return table
 
 
 def _duplicates(used: Mapping) -> dict[str, str]:
-    """{path: the copy that stays}: the plainest, not compressed, then the shortest path, then by the alphabet."""
+    """{path: the copy that stays}: the one that is used already, so that a copy renames nothing; else the plainest: not
+    compressed, then the shortest path, then by the alphabet."""
     twins = defaultdict(list)
     for path, entry in used.items():
         twins[entry["pixel_hash"]].append(path)
-    best = {key: min(paths, key=lambda path: (not raw.unpacked(path), len(path), path)) for key, paths in twins.items()}
+
+    def rank(path):
+        return not used[path].get("used"), not raw.unpacked(path), len(path), path
+
+    best = {key: min(paths, key=rank) for key, paths in twins.items()}
     return {path: best[key] for key, paths in twins.items() for path in paths if path != best[key]}
 
 

@@ -15,8 +15,32 @@ from . import __version__
 from .frame import Frame, Mask, printable
 
 # Cards that describe how an array is stored, not what it shows.
-STRUCTURAL = ("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS")
-STORAGE = ("BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM", "EXTNAME", "EXTVER", "INHERIT", "BUNIT")
+STRUCTURAL = (
+    "SIMPLE",
+    "XTENSION",
+    "BITPIX",
+    "NAXIS",
+    "NAXIS1",
+    "NAXIS2",
+    "NAXIS3",
+    "EXTEND",
+    "PCOUNT",
+    "GCOUNT",
+    "GROUPS",
+)
+STORAGE = (
+    "BSCALE",
+    "BZERO",
+    "BLANK",
+    "DATAMIN",
+    "DATAMAX",
+    "CHECKSUM",
+    "DATASUM",
+    "EXTNAME",
+    "EXTVER",
+    "INHERIT",
+    "BUNIT",
+)
 
 
 @contextmanager
@@ -77,7 +101,12 @@ def image_hdu(name: str, image: np.ndarray, comment: str) -> fits.ImageHDU:
 
 def table_hdu(name: str, rows: np.ndarray) -> fits.BinTableHDU:
     """A structured array as a FITS table; text columns become bytes."""
-    rows = rows.astype([(n, f"S{max(rows.dtype[n].itemsize // 4, 1)}" if rows.dtype[n].kind == "U" else rows.dtype[n]) for n in rows.dtype.names])
+    rows = rows.astype(
+        [
+            (n, f"S{max(rows.dtype[n].itemsize // 4, 1)}" if rows.dtype[n].kind == "U" else rows.dtype[n])
+            for n in rows.dtype.names
+        ]
+    )
     return fits.BinTableHDU(rows, name=name)
 
 
@@ -132,7 +161,11 @@ def read_table(path) -> np.ndarray:
         lines = [line for line in file if not line.startswith("#")]
     names = lines[0].split()
     values = np.array([line.split() for line in lines[1:]], dtype=np.float64).reshape(-1, len(names))
-    return np.rec.fromarrays(values.T, names=names).view(np.ndarray) if len(values) else np.zeros(0, [(n, "f8") for n in names])
+    return (
+        np.rec.fromarrays(values.T, names=names).view(np.ndarray)
+        if len(values)
+        else np.zeros(0, [(n, "f8") for n in names])
+    )
 
 
 def product_header(header: fits.Header) -> fits.Header:
@@ -199,7 +232,9 @@ def write_picture(path, image: np.ndarray) -> None:
         else:
             import tifffile
 
-            tifffile.imwrite(part, image, photometric="rgb" if image.ndim == 3 else "minisblack", compression="zlib", metadata=None)
+            tifffile.imwrite(
+                part, image, photometric="rgb" if image.ndim == 3 else "minisblack", compression="zlib", metadata=None
+            )
 
 
 def write_words(path, lines: list[str]) -> None:

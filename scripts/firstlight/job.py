@@ -9,7 +9,6 @@ import traceback
 import warnings
 from contextlib import contextmanager
 
-
 _terminal = 2
 
 

@@ -16,7 +16,9 @@ def master_bias(frames: Iterable[Frame], expected: int, memory: float = 500e6, *
     return _combined(frames, expected, memory, combination, "bias")
 
 
-def master_dark(frames: Iterable[Frame], expected: int, memory: float = 500e6, hot: float = 10.0, **combination) -> Frame:
+def master_dark(
+    frames: Iterable[Frame], expected: int, memory: float = 500e6, hot: float = 10.0, **combination
+) -> Frame:
     """Master dark with its bias in it.
 
     hot  pixels whose level stands out from their neighbourhood by this many sigmas of the master get the bit BAD
@@ -94,11 +96,15 @@ def _combined(frames: Iterable[Frame], expected: int, memory: float, combination
     header["FLNOISE"] = (float(np.median(sigma)), "median sigma")
     for number, one in enumerate(headers, 1):
         header[f"INPUT{number:03d}"] = str(one.get("FLFRAME", ""))[:60]
-    few = {1: "one frame only: nothing could be rejected", 2: "two frames only: hardly anything could be rejected"}.get(len(headers))
+    few = {1: "one frame only: nothing could be rejected", 2: "two frames only: hardly anything could be rejected"}.get(
+        len(headers)
+    )
     if few:
         header["FLNOTE"] = few
     # A pixel that every calibration frame has saturated is a fault of the detector, not a bright star.
-    mask = np.where(mask & Mask.SATURATED, mask | np.uint8(Mask.BAD), mask) & ~np.uint8(Mask.SATURATED | Mask.INTERPOLATED)
+    mask = np.where(mask & Mask.SATURATED, mask | np.uint8(Mask.BAD), mask) & ~np.uint8(
+        Mask.SATURATED | Mask.INTERPOLATED
+    )
     return Frame(data, header, sigma, mask, unit)
 
 

@@ -100,9 +100,16 @@ class Plan:
         """The dark for a frame: of its exposure, else one that may be scaled; and notes."""
         fellows = self._by_camera.get(row.camera, {})
         kinds = ("flatdark", "dark") if row.kind == "flat" else ("dark",)
-        darks = [m for kind in kinds for m in fellows.get(kind, ()) if _same_temperature(row, m.first, self._match["temperature"])]
+        darks = [
+            m
+            for kind in kinds
+            for m in fellows.get(kind, ())
+            if _same_temperature(row, m.first, self._match["temperature"])
+        ]
         if not darks:
-            return None, [f"no dark within {self._match['temperature']:g} C"] if any(fellows.get(k) for k in kinds) else ["no dark"]
+            return None, [f"no dark within {self._match['temperature']:g} C"] if any(
+                fellows.get(k) for k in kinds
+            ) else ["no dark"]
         equal = [m for m in darks if dark_ratio(row.exposure, m.first.exposure, self._match["exposure"]) == 1.0]
         if equal:
             best = _nearest(row, equal, lambda m: _unlike(row, m))
@@ -113,10 +120,16 @@ class Plan:
         if not has_bias or not self._match["scale_dark"]:
             why = "without a bias none can be scaled" if not has_bias else "match: scale_dark is off"
             return None, [f"no dark of {row.exposure:g} s, {why}"]
-        scalable = [m for m in darks if row.exposure and m.first.exposure and row.exposure <= self._match["scale_limit"] * m.first.exposure]
+        scalable = [
+            m
+            for m in darks
+            if row.exposure and m.first.exposure and row.exposure <= self._match["scale_limit"] * m.first.exposure
+        ]
         if not scalable:
             longest = max(m.first.exposure or 0 for m in darks)
-            return None, [f"the longest dark has {longest:g} s, too short to be scaled to {row.exposure:g} s (match: scale_limit)"]
+            return None, [
+                f"the longest dark has {longest:g} s, too short to be scaled to {row.exposure:g} s (match: scale_limit)"
+            ]
         best = _nearest(row, scalable, lambda m: (-m.first.exposure, _warmer(row, m)))
         return best, [f"dark of {best.first.exposure:g} s scaled to {row.exposure:g} s"]
 
@@ -184,7 +197,9 @@ def _apply_missing(result: Plan, missing: str) -> None:
         for kind in ("bias", "dark", "flat"):
             covered = getattr(chosen, kind) is not None
             if kind == "bias" and chosen.dark is not None:
-                covered = covered or dark_ratio(row.exposure, chosen.dark.first.exposure, result._match["exposure"]) == 1.0
+                covered = (
+                    covered or dark_ratio(row.exposure, chosen.dark.first.exposure, result._match["exposure"]) == 1.0
+                )
             (have if covered else lacking)[kind, row.target, row.filter].append(row)
     for (kind, target, name), rows in sorted(lacking.items(), key=lambda item: item[0]):
         example = rows[0]
@@ -196,7 +211,9 @@ def _apply_missing(result: Plan, missing: str) -> None:
         if missing == "drop" and any(row.name in result.lights for row in have[kind, target, name]):
             for row in rows:
                 if result.lights.pop(row.name, None) is not None:
-                    result.left_out.append((row, f"no {kind}, which other lights of {row.object} in {row.band} have (missing: drop)"))
+                    result.left_out.append(
+                        (row, f"no {kind}, which other lights of {row.object} in {row.band} have (missing: drop)")
+                    )
 
 
 def _nearest(row, masters, unlike=lambda master: 0):

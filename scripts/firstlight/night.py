@@ -49,18 +49,30 @@ class Night:
         """All files of single steps."""
         from .calibrate import STEPS
 
-        return [self.light(row).replace("/lights/", f"/steps/{step}/", 1) for step in STEPS for row in self.plan.lights.values()]
+        return [
+            self.light(row).replace("/lights/", f"/steps/{step}/", 1)
+            for step in STEPS
+            for row in self.plan.lights.values()
+        ]
 
     def products(self) -> list[str]:
         """Everything that `rule all` makes and keeps."""
         masters = [f"{self.results}/{master.path}" for master in self.plan.used_masters()]
         rows = self.plan.lights.values()
-        lights = [self.light(row, suffix) for row in rows for suffix in ("fits", "ecsv")] if self.keeps("lights") else []
+        lights = (
+            [self.light(row, suffix) for row in rows for suffix in ("fits", "ecsv")] if self.keeps("lights") else []
+        )
         aligned = [self.aligned(row) for row in rows] if self.keeps("aligned") else []
         grids = [self.grid(target) for target in self.plan.targets]
-        catalogues = [f"{self.results}/catalogues/{target}.ecsv" for target in self.plan.targets] if self.config["catalogue"] else []
+        catalogues = (
+            [f"{self.results}/catalogues/{target}.ecsv" for target in self.plan.targets]
+            if self.config["catalogue"]
+            else []
+        )
         stacks = [self.stack(*key) for key in self.plan.stacks]
-        pictures = [f"{self.results}/pictures/{target}.{suffix}" for target in self.plan.targets for suffix in ("png", "tiff")]
+        pictures = [
+            f"{self.results}/pictures/{target}.{suffix}" for target in self.plan.targets for suffix in ("png", "tiff")
+        ]
         previews = [f"{self.results}/pictures/{target}/{name}.tiff" for target, name in self.plan.stacks]
         return masters + catalogues + lights + grids + aligned + stacks + pictures + previews
 
@@ -111,13 +123,15 @@ class Night:
 
     def options(self, *sections: str) -> dict:
         """The configuration of some sections as one dict, so that swapped values are seen as a change."""
-        return {section: self.config[section] for section in sections} | {"equal_exposure": self.config["match"]["exposure"]}
+        return {section: self.config[section] for section in sections} | {
+            "equal_exposure": self.config["match"]["exposure"]
+        }
 
     def light_options(self) -> dict:
         """Options of the rule light."""
         options = self.options(*LIGHT_OPTIONS)
         options["solve"] = {key: value for key, value in options["solve"].items() if key != "gaia_limit"}
-        return options
+        return options | {"catalogue": bool(self.config["catalogue"])}
 
     def catalogue_options(self) -> dict:
         """Options of the rule catalogue: which table by its content, or the limit of the archive's cone."""
@@ -148,6 +162,16 @@ class Night:
         """Identity of a set of frames by their names, for products that depend on which frames there are."""
         return identity(*(row.name for row in rows))
 
+    def light_made_from(self, row) -> str:
+        """Identity of what a light is made from: its pixels, its header after repairs, and which masters there are for it
+        (what is in them shows by their time stamps)."""
+        masters = sorted(self.masters_of(self.plan.chosen(row)).values())
+        return f"{row.pixel_hash} {row.header_hash} {' '.join(masters)}"
+
+    def master_made_from(self, master: match.Master) -> str:
+        """The same for a master: its frames, and which masters they are reduced with."""
+        return f"{master.identity} {' '.join(sorted(self.masters_of(self.plan.of_master(master)).values()))}"
+
     def pointing(self, target: str) -> dict:
         """Where a target's lights point and the largest diagonal of a field (degrees), for a cone of the catalogue."""
         rows = [row for row in self.rows(target) if row.ra is not None and row.dec is not None]
@@ -159,13 +183,17 @@ class Night:
 
     # After a run
 
+    def opening_words(self) -> list[str]:
+        """What is loud before a run: kinds of calibration that are missing, and lights that are left out for it."""
+        way_on = "going on without" if self.config["missing"] == "allow" else f"missing: {self.config['missing']}"
+        words = [f"{sentence}: {way_on}" for sentence in self.plan.missing]
+        return words + [f"{row.path}: left out, {reason}" for row, reason in self.plan.left_out]
+
     def closing_words(self) -> list[str]:
-        """A few lines for the end of a run: where to look, what was left out, what lies there without use."""
+        """A few lines for the end of a run: where to look, and what lies there without use."""
         pictures = [f"{self.results}/pictures/{target}.png" for target in self.plan.targets]
         words = ["Pictures: " + " ".join(path for path in pictures if Path(path).exists())]
-        words += [f"{row.path}: left out, {reason}" for row, reason in self.plan.left_out]
-        stale = self.stale()
-        if stale:
+        if stale := self.stale():
             words.append(f"{len(stale)} files in {self.results} are asked for by nothing any more (snakemake tidy removes them).")
         return words
 

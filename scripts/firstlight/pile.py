@@ -14,7 +14,25 @@ WORKING = 6  # copies of a strip that a combination needs at the most
 
 # Variance of a median over that of a mean of n = 0, 1, 2 ... normal values (simulated, 4e6 draws each); even n average
 # their two middle values and do better. Beyond, the distance to pi/2 falls as 1/n.
-MEDIAN_VARIANCE = (1, 1, 1, 1.347, 1.193, 1.436, 1.288, 1.475, 1.345, 1.497, 1.385, 1.508, 1.410, 1.517, 1.430, 1.525, 1.446)
+MEDIAN_VARIANCE = (
+    1,
+    1,
+    1,
+    1.347,
+    1.193,
+    1.436,
+    1.288,
+    1.475,
+    1.345,
+    1.497,
+    1.385,
+    1.508,
+    1.410,
+    1.517,
+    1.430,
+    1.525,
+    1.446,
+)
 
 
 class Pile:
@@ -38,7 +56,9 @@ class Pile:
         known = np.isfinite(data) & np.isfinite(sigma)
         if not known.all():  # a weight of 0 would not keep a NaN out of a sum
             data, sigma, flags = np.where(known, data, 0), np.where(known, sigma, 0), np.where(known, flags, ABSENT)
-        parts = tuple(np.ascontiguousarray(*part) for part in ((data, np.float32), (sigma, np.float32), (flags, np.uint8)))
+        parts = tuple(
+            np.ascontiguousarray(*part) for part in ((data, np.float32), (sigma, np.float32), (flags, np.uint8))
+        )
         if self._file is None:
             self._images.append(parts)
         else:
@@ -80,7 +100,9 @@ class Pile:
         self.close()
 
 
-def combine(pile: Pile, method="median", clip="sigclip", low=3.0, high=3.0, iterations=3, nlow=0, nhigh=1, weights=None):
+def combine(
+    pile: Pile, method="median", clip="sigclip", low=3.0, high=3.0, iterations=3, nlow=0, nhigh=1, weights=None
+):
     """Combine a pile.
 
     method      median, average (weighted), or sum (of n, scaled where pixels are missing)

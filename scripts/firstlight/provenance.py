@@ -56,7 +56,10 @@ def _read(path: Path, package: Path, _stamp: int) -> tuple[str, list[Path], set[
                 outside |= {head} & set(NUMERIC)
             elif (module := package / f"{rest.split('.')[0]}.py").exists():
                 project.append(module)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             node.body = node.body[1:]
     return identity(ast.dump(tree)), project, outside
 

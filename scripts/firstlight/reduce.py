@@ -38,7 +38,9 @@ def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
 
     facts  keyword -> value, such as FILTER, EXPTIME, OBJECT, NIGHT, FLFRAME
     """
-    frame = Frame(np.asarray(data, np.float32), header.copy()).with_({key: value for key, value in facts.items() if value is not None})
+    frame = Frame(np.asarray(data, np.float32), header.copy()).with_(
+        {key: value for key, value in facts.items() if value is not None}
+    )
     if np.issubdtype(data.dtype, np.integer) and data.dtype.itemsize <= 2:
         frame.header["FLADCMAX"] = (int(np.iinfo(data.dtype).max), "[adu] largest value that the raw file can hold")
     nothing = ~np.isfinite(frame.data)
