@@ -1,5 +1,7 @@
 """Stacks of simulated frames on one grid: noise, outliers, seeing, cloud, sky and nebula against what was painted."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import simulated_night as sim
@@ -28,12 +30,17 @@ STARS["x"], STARS["y"] = PLACES
 NO_STARS = STARS[:0]
 
 
-def expected(fwhm=3.0, transparency=1.0, sky=SKY, extra=0.0, stars=True):
-    """Electrons (ny, nx) that a frame would have without noise; cloud dims `extra` as it does the stars."""
+@cache
+def starlight(fwhm):
+    """The stars alone (ny, nx), electrons."""
     image = np.zeros(SHAPE)
-    if stars:
-        sim.paint(image, *PLACES, FLUXES, sim.Profile("moffat", fwhm))
-    return (image + extra) * transparency + sky
+    sim.paint(image, *PLACES, FLUXES, sim.Profile("moffat", fwhm))
+    return image
+
+
+def expected(fwhm=3.0, transparency=1.0, sky=SKY, extra=0.0):
+    """Electrons (ny, nx) that a frame would have without noise; cloud dims `extra` as it does the stars."""
+    return (starlight(fwhm) + extra) * transparency + sky
 
 
 def exposed(electrons, seed, mask=None, name="", **cards):

@@ -21,7 +21,7 @@ def a_wcs(centre=CENTRE, angle=20.0, mirror=False, scale=SCALE):
     return astrometry.tangent_wcs(centre, (511.5, 511.5), cd)
 
 
-def field(wcs, count=120, seed=1, noise=0.1, extra=0.2):
+def field(wcs, count=80, seed=1, noise=0.1, extra=0.2):
     """Sources of a frame with that WCS and a catalogue of nine times its area.
 
     count stars in the frame, of which every sixth was not found, and a part `extra` of false sources of any brightness.
@@ -110,7 +110,7 @@ def test_distortion_is_fitted():
 
 @pytest.mark.parametrize("count", [75, 150])
 def test_a_field_without_distortion_gets_no_sip_terms(count):
-    for seed in range(3):
+    for seed in range(2):
         assert solved(*field(a_wcs(), count=count, seed=seed)).wcs.sip is None
 
 
@@ -197,7 +197,7 @@ def unsolvable(name):
     ],
 )
 def test_no_solution_is_a_reason_and_no_exception(name, reason):
-    solution = solved(*unsolvable(name), time_limit=3.0)
+    solution = solved(*unsolvable(name), time_limit=1.0)
     assert solution.wcs is None
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(solution.attempts[-1].reason)
@@ -213,7 +213,7 @@ def test_no_time_is_a_reason_and_no_exception(scale):
 def test_a_guess_that_takes_too_long_does_not_keep_the_next_from_its_turn():
     """120 stars: the first scales that are tried here run out of their time."""
     truth = a_wcs()
-    assert error_in_pixels(solved(*field(truth), scale=None, time_limit=3.0).wcs, truth) < 0.15
+    assert error_in_pixels(solved(*field(truth, count=120), scale=None, time_limit=3.0).wcs, truth) < 0.15
 
 
 @pytest.mark.parametrize("centre", [(400.0, 57.0), (35.0, 95.0), (float("nan"), 0.0)])

@@ -136,7 +136,10 @@ def place(table: np.ndarray, wcs, grid: Grid, tolerance: float = 2.0):
         how = "wcs+stars" if how.startswith("wcs") else how
     residual = _on_grid(grid, placed, xy[i]) - on_grid[j]
     rms = float(np.sqrt((residual**2).sum(axis=1).mean())) if len(i) else float("nan")
-    keywords = {"ALIGNED": (how, "how the frame was placed on the grid"), "ALIGNN": (len(i), "stars shared with the grid")}
+    keywords = {
+        "ALIGNED": (how, "how the frame was placed on the grid"),
+        "ALIGNN": (len(i), "stars shared with the grid"),
+    }
     if np.isfinite(rms):
         keywords["ALIGNRMS"] = (round(rms, 3), "[pix] rms distance of shared stars")
     return placed, keywords
@@ -152,11 +155,15 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
     squared weights times the variances; a mask bit is set where flagged pixels have more than 10 % of the sum of
     absolute weights. Outside of the frame data are NaN with the bit NO_DATA.
     """
-    engine, _, order = interpolation.rpartition("reproject-") if interpolation.startswith("reproject-") else ("", "", interpolation)
+    engine, _, order = (
+        interpolation.rpartition("reproject-") if interpolation.startswith("reproject-") else ("", "", interpolation)
+    )
     by_reproject = interpolation.startswith("reproject-")
     kernel = "bilinear" if by_reproject else order
     if kernel not in KERNELS:
-        raise ValueError(f"interpolation {interpolation!r}: cubic, bilinear, nearest or reproject-bilinear, -biquadratic, -bicubic?")
+        raise ValueError(
+            f"interpolation {interpolation!r}: cubic, bilinear, nearest or reproject-bilinear, -biquadratic, -bicubic?"
+        )
     positions = Positions(wcs, grid_wcs, shape)
     usable = np.isfinite(frame.data)
     # What stands in for missing values leaks into neighbours, up to the mask's 10 %: so it must look like the sky.
@@ -179,7 +186,9 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
     if by_reproject:
         from reproject import reproject_interp
 
-        out = reproject_interp((data, wcs), grid_wcs, shape, order=order, roundtrip_coords=False, return_footprint=False)
+        out = reproject_interp(
+            (data, wcs), grid_wcs, shape, order=order, roundtrip_coords=False, return_footprint=False
+        )
         out = np.where(out_mask & Mask.NO_DATA, np.nan, out * positions.area).astype(np.float32)
     nothing = (out_mask & Mask.NO_DATA) != 0
     out[nothing] = np.nan
@@ -276,7 +285,7 @@ def resample(data, variance, mask, x, y, kernel: str):
     touched = np.zeros(x.shape, np.uint8)
     for m, wy in enumerate(weights_y):
         row = np.clip(first_y + m, 0, ny - 1) * nx
-        for column, wx in zip(columns, weights_x):
+        for column, wx in zip(columns, weights_x, strict=True):
             where, weight = row + column, wy * wx
             values += weight * flat.take(where)
             if variances is not None:

@@ -256,7 +256,9 @@ def match_stars(a: np.ndarray, b: np.ndarray, tolerance: float = 2.0, brightest:
     for fit in (fit_similarity, fit_affine, fit_affine):
         i, j = nearest(apply_affine(transform, a), b, tolerance)
         if len(i) < least:
-            raise ValueError(f"only {len(i)} stars agree with any shift, rotation and scale, at least {least} are needed")
+            raise ValueError(
+                f"only {len(i)} stars agree with any shift, rotation and scale, at least {least} are needed"
+            )
         transform = fit(a[i], b[j])
     on_b = apply_affine(transform, a)
     i, j = nearest(on_b, b, tolerance)
@@ -291,7 +293,14 @@ def _triangles(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shape the shortest and the middle side over the longest. Triangles too flat or too equal in sides say little."""
     corners = np.array(list(combinations(range(len(points)), 3)))
     p = points[corners]
-    sides = np.stack([np.linalg.norm(p[:, 1] - p[:, 2], axis=1), np.linalg.norm(p[:, 0] - p[:, 2], axis=1), np.linalg.norm(p[:, 0] - p[:, 1], axis=1)], axis=1)
+    sides = np.stack(
+        [
+            np.linalg.norm(p[:, 1] - p[:, 2], axis=1),
+            np.linalg.norm(p[:, 0] - p[:, 2], axis=1),
+            np.linalg.norm(p[:, 0] - p[:, 1], axis=1),
+        ],
+        axis=1,
+    )
     order = np.argsort(sides, axis=1)
     sides = np.take_along_axis(sides, order, axis=1)
     corners = np.take_along_axis(corners, order, axis=1)

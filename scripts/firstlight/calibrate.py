@@ -223,8 +223,8 @@ def local_scatter(data: np.ndarray, block: int = 64) -> np.ndarray:
     ys = np.linspace(0, ny, max(ny // block, 1) + 1).astype(int)
     xs = np.linspace(0, nx - 2, max(nx // block, 1) + 1).astype(int)
     grid = np.empty((len(ys) - 1, len(xs) - 1), np.float32)
-    for j, (y0, y1) in enumerate(zip(ys[:-1], ys[1:])):
-        for i, (x0, x1) in enumerate(zip(xs[:-1], xs[1:])):
+    for j, (y0, y1) in enumerate(zip(ys[:-1], ys[1:], strict=True)):
+        for i, (x0, x1) in enumerate(zip(xs[:-1], xs[1:], strict=True)):
             grid[j, i] = robust_scatter(difference[y0:y1, x0:x1]) / np.sqrt(2)
     return zoom(grid, (ny / grid.shape[0], nx / grid.shape[1]), order=1, mode="nearest", grid_mode=True).astype(
         np.float32
@@ -276,7 +276,7 @@ def _laplacian(image, sigma, ignore, niter, sigclip, sigfrac, objlim) -> np.ndar
 
 
 def _inside(region, data: np.ndarray, what: str) -> None:
-    for piece, length in zip(region, data.shape):
+    for piece, length in zip(region, data.shape, strict=True):
         if piece.stop > length or piece.start < 0 or piece.stop <= piece.start:
             rows, columns = region
             raise ValueError(

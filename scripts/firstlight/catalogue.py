@@ -27,7 +27,9 @@ def standard(table) -> np.ndarray:
         if found is not None:
             stars[column] = _numbers(table[found], column)
         elif column != "colour":
-            raise ValueError(f"no column for {column} in the catalogue (it has {', '.join(table.colnames)}): name one {aliases[0]}?")
+            raise ValueError(
+                f"no column for {column} in the catalogue (it has {', '.join(table.colnames)}): name one {aliases[0]}?"
+            )
     stars = stars[np.isfinite(stars["ra"]) & np.isfinite(stars["dec"]) & np.isfinite(stars["mag"])]
     return stars[np.argsort(stars["mag"], kind="stable")]
 
@@ -74,10 +76,12 @@ def gaia(centre: tuple[float, float], radius: float, limit: float = 17.0, rows: 
         f"WHERE 1 = CONTAINS(POINT(ra, dec), CIRCLE({ra:.5f}, {dec:.5f}, {radius:.4f})) "
         f"AND phot_g_mean_mag < {limit} ORDER BY phot_g_mean_mag"
     )
-    return standard(GaiaClass(show_server_messages=False).launch_job(query).get_results())
+    return standard(GaiaClass(show_server_messages=False).launch_job_async(query).get_results())
 
 
-def field_of(pointings: list[tuple[float, float]], field: float, margin: float = 0.3) -> tuple[tuple[float, float], float]:
+def field_of(
+    pointings: list[tuple[float, float]], field: float, margin: float = 0.3
+) -> tuple[tuple[float, float], float]:
     """Centre (ra, dec) and radius in degrees of a cone that holds fields of `field` degrees diagonal at all pointings."""
     from .astrometry import separation
 

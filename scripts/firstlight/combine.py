@@ -46,7 +46,11 @@ def usable(frames: list[tuple[str, fits.Header]], read: Callable) -> tuple[list[
 
     read(path) gives a Frame. Frames in another unit than most are dropped.
     """
-    inputs, dropped, units = [], [], [header.get("BUNIT") for _, header in frames if header.get("FLSTATUS") != "dropped"]
+    inputs, dropped, units = (
+        [],
+        [],
+        [header.get("BUNIT") for _, header in frames if header.get("FLSTATUS") != "dropped"],
+    )
     unit = max(set(units), key=lambda u: (units.count(u), u), default="")
     for path, header in frames:
         name = str(header.get("FLFRAME", path))
@@ -97,7 +101,9 @@ def combine(
         one.flux = fluxes(one.read(), stars, radius) if scale == "stars" else np.zeros(0)
     known = [one.noise for one in inputs if one.noise > 0]
     for one in inputs:
-        one.noise = one.noise if one.noise > 0 else max(known, default=1.0)  # unknown must not mean: outweighs all others
+        one.noise = (
+            one.noise if one.noise > 0 else max(known, default=1.0)
+        )  # unknown must not mean: outweighs all others
     reference = _reference(inputs, photometric_reference)
     base = reference.read()
     for one in inputs:
@@ -212,7 +218,9 @@ def _difference(base: Frame, frame: Frame, scale: float, order: str, block: int 
     difference = np.where(usable, base.data - np.float32(scale) * frame.data, np.nan)
     rows, columns = max(ny // block, 1), max(nx // block, 1)
     by, bx = ny // rows, nx // columns
-    blocks = difference[: rows * by, : columns * bx].reshape(rows, by, columns, bx).swapaxes(1, 2).reshape(rows, columns, -1)
+    blocks = (
+        difference[: rows * by, : columns * bx].reshape(rows, by, columns, bx).swapaxes(1, 2).reshape(rows, columns, -1)
+    )
     enough = np.isfinite(blocks).mean(axis=2) > 0.5
     if not enough.any():
         return np.float32(0)
@@ -255,10 +263,10 @@ def _clipped(held: pile.Pile, inputs: list[Input], fwhm: float, method: str, low
             distance = values - middle
             good = start & (distance <= np.float32(high) * tolerance) & (distance >= np.float32(-low) * tolerance)
             middle = _centre(values, good)
-        for array, piece in zip(out, pile.merge(values, sigmas, flags, good, method, weights)):
+        for array, piece in zip(out, pile.merge(values, sigmas, flags, good, method, weights), strict=True):
             array[rows] = piece
         lost += (start & ~good).sum(axis=(1, 2))
-    for one, n in zip(inputs, lost):
+    for one, n in zip(inputs, lost, strict=True):
         one.rejected = float(n) / (held.shape[0] * held.shape[1])
     return out
 
@@ -284,14 +292,16 @@ def _cards(inputs: list[Input], reference: Input, method: str, clip: str) -> dic
         "FWHM": (round(float(np.average(seeing, weights=weights)), 3), "[pix] weighted mean of the inputs"),
     }
     if n < 3:
-        cards["FLNOTE"] = ("one frame only: nothing was rejected" if n == 1 else "two frames only: rejection is weak")
+        cards["FLNOTE"] = "one frame only: nothing was rejected" if n == 1 else "two frames only: rejection is weak"
     return cards
 
 
 def _table(inputs: list[Input]) -> np.ndarray:
     names = ("name", "weight", "scale", "offset", "fwhm", "noise", "exposure", "rejected", "note")
     total = sum(one.weight for one in inputs)
-    rows = [(i.name, i.weight / total, i.scale, i.offset, i.fwhm, i.noise, i.exposure, i.rejected, i.note) for i in inputs]
+    rows = [
+        (i.name, i.weight / total, i.scale, i.offset, i.fwhm, i.noise, i.exposure, i.rejected, i.note) for i in inputs
+    ]
     return np.array(rows, dtype=list(zip(names, (_text(rows, 0), *["f8"] * 7, _text(rows, -1)), strict=True)))
 
 
@@ -305,4 +315,6 @@ def with_dropped(table: np.ndarray, dropped: list[tuple[str, str]]) -> np.ndarra
     nothing = [0.0] * (len(table.dtype.names) - 2)
     rows = [tuple(row) for row in table.tolist()] + [(name, *nothing, f"dropped, {reason}") for name, reason in dropped]
     names = table.dtype.names
-    return np.array(rows, dtype=list(zip(names, (_text(rows, 0), *["f8"] * len(nothing), _text(rows, -1)), strict=True)))
+    return np.array(
+        rows, dtype=list(zip(names, (_text(rows, 0), *["f8"] * len(nothing), _text(rows, -1)), strict=True))
+    )

@@ -194,7 +194,9 @@ class Night:
         pictures = [f"{self.results}/pictures/{target}.png" for target in self.plan.targets]
         words = ["Pictures: " + " ".join(path for path in pictures if Path(path).exists())]
         if stale := self.stale():
-            words.append(f"{len(stale)} files in {self.results} are asked for by nothing any more (snakemake tidy removes them).")
+            words.append(
+                f"{len(stale)} files in {self.results} are asked for by nothing any more (snakemake tidy removes them)."
+            )
         return words
 
     def stale(self) -> list[str]:

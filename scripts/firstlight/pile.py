@@ -82,7 +82,7 @@ class Pile:
         shape = (self.count, rows.stop - rows.start, nx)
         out = (np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint8))
         for n in range(self.count):
-            for array, first in zip(out, (0, 4 * ny * nx, 8 * ny * nx)):
+            for array, first in zip(out, (0, 4 * ny * nx, 8 * ny * nx), strict=True):
                 self._file.seek(n * BYTES * ny * nx + first + array.itemsize * rows.start * nx)
                 self._file.readinto(memoryview(array[n]).cast("B"))
         return out

@@ -39,7 +39,10 @@ class Solution:
     def cards(self) -> dict:
         """Keywords for the header."""
         last = self.attempts[-1] if self.attempts else Attempt("none", "nothing was tried")
-        cards = {"FLSOLVED": (self.wcs is not None, "the frame has a celestial WCS"), "FLSOLVER": (last.engine, "rung that solved it, or the last")}
+        cards = {
+            "FLSOLVED": (self.wcs is not None, "the frame has a celestial WCS"),
+            "FLSOLVER": (last.engine, "rung that solved it, or the last"),
+        }
         if self.wcs is not None:
             cards["FLMATCH"] = (last.matched, "catalogue stars matched")
             if np.isfinite(last.rms):

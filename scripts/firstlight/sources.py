@@ -47,7 +47,9 @@ def detect(frame: Frame, threshold: float = 5.0, minarea: int = 5, box: int = 64
         table["flag"][~(table["fwhm"] >= SHARPEST)] = ODD
         seeing = typical_fwhm(table)
         radius = 1.5 * (seeing or 3.0)
-        err = noise if frame.sigma is None else np.where(np.isfinite(frame.sigma), frame.sigma, noise).astype(np.float32)
+        err = (
+            noise if frame.sigma is None else np.where(np.isfinite(frame.sigma), frame.sigma, noise).astype(np.float32)
+        )
         table["flux"], table["flux_err"], _ = sep.sum_circle(image, found["x"], found["y"], radius, err=err, mask=bad)
         table = table[np.argsort(-table["flux"])]
     seeing = typical_fwhm(table)
@@ -134,7 +136,9 @@ def _flags(found, mask: np.ndarray, shape) -> np.ndarray:
         for dx in (-1, 0, 1):
             near |= mask[np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)]
     margin = 3 * found["a"]
-    edge = (found["x"] < margin) | (found["y"] < margin) | (found["x"] > nx - 1 - margin) | (found["y"] > ny - 1 - margin)
+    edge = (
+        (found["x"] < margin) | (found["y"] < margin) | (found["x"] > nx - 1 - margin) | (found["y"] > ny - 1 - margin)
+    )
     blended = (found["flag"] & 1) != 0
     odd = (near & Mask.UNUSABLE != 0) | (found["a"] > 3 * found["b"])
     return SATURATED * (near & Mask.SATURATED != 0) + BLENDED * blended + EDGE * edge + ODD * odd
