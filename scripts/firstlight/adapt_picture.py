@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import io
-from .picture import render, to_uint8, to_uint16
+from .picture import channels, render, to_uint8, to_uint16
 
 
 def picture(snakemake) -> None:
@@ -16,9 +16,19 @@ def picture(snakemake) -> None:
         else:
             frame = io.read_frame(path)
             stacks[name] = (frame.data, frame.mask, frame.sigma)
-    image = render(stacks, **snakemake.params.options) if stacks else None
+    image = _rendered(stacks, **snakemake.params.options) if stacks else None
     for path in snakemake.output:
         if image is None:
             io.write_words(path, ["No picture: no stack could be made.", *reasons])
         else:
             io.write_picture(path, to_uint8(image) if path.endswith(".png") else to_uint16(image))
+
+
+def _rendered(stacks, mapping=None, **options):
+    """The picture by the configured channels; by wavelength for a target that lacks one of their filters."""
+    try:
+        channels(stacks, mapping)
+    except ValueError as error:
+        print(f"picture: channels do not fit this target, filters are taken by wavelength: {error}")
+        mapping = None
+    return render(stacks, mapping=mapping, **options)

@@ -155,10 +155,8 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
     squared weights times the variances; a mask bit is set where flagged pixels have more than 10 % of the sum of
     absolute weights. Outside of the frame data are NaN with the bit NO_DATA.
     """
-    engine, _, order = (
-        interpolation.rpartition("reproject-") if interpolation.startswith("reproject-") else ("", "", interpolation)
-    )
     by_reproject = interpolation.startswith("reproject-")
+    order = interpolation.removeprefix("reproject-")
     kernel = "bilinear" if by_reproject else order
     if kernel not in KERNELS:
         raise ValueError(

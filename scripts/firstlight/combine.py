@@ -96,7 +96,8 @@ def combine(
     if not inputs:
         raise Unusable("no usable frame to combine")
     fwhm = float(np.median([i.fwhm for i in inputs if i.fwhm > 0] or [3.0]))
-    radius = 1.6 * max([i.fwhm for i in inputs if i.fwhm > 0] or [3.0])
+    # Wide enough that wings lost in the worst seeing do not pass for transparency: 0.1 % of a star at 3 FWHM, 2 % at 1.6.
+    radius = 3.0 * max([i.fwhm for i in inputs if i.fwhm > 0] or [3.0])
     for one in inputs:
         one.flux = fluxes(one.read(), stars, radius) if scale == "stars" else np.zeros(0)
     known = [one.noise for one in inputs if one.noise > 0]
