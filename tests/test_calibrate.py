@@ -530,3 +530,10 @@ def test_where_there_is_no_data_nothing_is_invented():
     out = calibrate.interpolate(frame(data, 1.0, masked(data.shape, (5, 5, Mask.NO_DATA), (5, 6, Mask.BAD))))
     assert np.isnan(out.data[5, 5]) and out.mask[5, 5] == Mask.NO_DATA
     assert np.isfinite(out.data[5, 6])
+
+
+@pytest.mark.parametrize("master", [None, frame(np.ones((9, 9)), 0.01)])
+def test_pixels_without_data_end_as_nan(master):
+    light = frame(np.full((9, 9), 100.0), 3.0, masked((9, 9), (4, 4, Mask.NO_DATA)))
+    out = calibrate.flat(light, master)
+    assert np.argwhere(np.isnan(out.data)).tolist() == np.argwhere(np.isnan(out.sigma)).tolist() == [[4, 4]]

@@ -176,10 +176,11 @@ def flat(frame: Frame, master: Frame | None) -> Frame:
 
         out = L / F,  sigma^2 = (sigma_L / F)^2 + (L sigma_F / F^2)^2
 
-    Where the response is too low (bit LOW_FLAT of the master) nothing is divided and the value is replaced.
+    Where the response is too low (bit LOW_FLAT of the master) nothing is divided and the value is replaced. This is the
+    last step: pixels without data become NaN.
     """
     if master is None:
-        return interpolate(frame.with_({"FLFLAT": (False, "no master flat")}))
+        return _blanked(interpolate(frame.with_({"FLFLAT": (False, "no master flat")})))
     must_match(frame, master.with_(unit=frame.unit), "master flat")
     safe = np.where(master.mask & Mask.LOW_FLAT, np.float32(1), master.data)
     data = frame.data / safe
@@ -188,7 +189,7 @@ def flat(frame: Frame, master: Frame | None) -> Frame:
         variance = frame.sigma**2 if master.sigma is None else frame.sigma**2 + (data * master.sigma) ** 2
         sigma = np.sqrt(variance) / safe
     keywords = {"FLFLAT": (True, "divided by the master flat")}
-    return interpolate(frame.with_(keywords, data=data, sigma=sigma, mask=frame.mask | master.mask))
+    return _blanked(interpolate(frame.with_(keywords, data=data, sigma=sigma, mask=frame.mask | master.mask)))
 
 
 def interpolate(frame: Frame, bits: int = Mask.UNUSABLE & ~Mask.NO_DATA) -> Frame:
@@ -240,6 +241,15 @@ def robust_scatter(values: np.ndarray) -> float:
     low, high = np.percentile(values, [15.8655, 84.1345])
     rounded = np.mean(values == np.round(values)) > 0.9  # not in frames of floats, which may run from 0 to 1
     return max(float(high - low) / 2, float(1 / np.sqrt(12)) if rounded else 0.0)
+
+
+def _blanked(frame: Frame) -> Frame:
+    """The frame with NaN where there is no data: what stood in for it during the steps goes no further."""
+    nothing = (frame.mask & Mask.NO_DATA) != 0
+    if not nothing.any():
+        return frame
+    sigma = None if frame.sigma is None else np.where(nothing, np.float32(np.nan), frame.sigma)
+    return frame.with_(data=np.where(nothing, np.float32(np.nan), frame.data), sigma=sigma)
 
 
 def _subtract(frame: Frame, master: Frame | None, factor: float, what: str, keyword: str) -> Frame:
