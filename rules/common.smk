@@ -79,7 +79,14 @@ def catalogue_table(wildcards):
 
 
 def products():
-    """Everything that a run makes and keeps."""
+    """Everything that a run makes and keeps; an error where there is nothing to make, or `missing: stop` ends the run.
+
+    Looked at while parsing, since an error in an input function shows a traceback; rules that only tell still work then.
+    """
+    if {"headers", "tidy", "--lint"} & set(sys.argv):
+        return NIGHT.products()
+    if not NIGHT.plan.lights:
+        raise WorkflowError(NIGHT.nothing_to_make(len(TABLE.rows), len(TABLE.rejected)))
     if CONFIG["missing"] == "stop" and NIGHT.plan.missing:
         raise WorkflowError("missing: stop\n" + "\n".join(NIGHT.plan.missing))
     return NIGHT.products()

@@ -93,7 +93,9 @@ def test_pixels_that_are_not_numbers_have_no_data_and_spoil_no_neighbour():
     assert np.argwhere(out.mask).tolist() == [[0, 0], [4, 4]]
     assert (out.mask[out.mask > 0] == Mask.NO_DATA).all()
     out = reduce.reduce(out, Reduction(cameras={"bias_level": 0.0}, options=NO_HITS))
-    assert np.argwhere(~np.isfinite(out.data)).tolist() == [[0, 0], [4, 4]], "NaN where there is no data, and only there"
+    assert np.argwhere(~np.isfinite(out.data)).tolist() == [[0, 0], [4, 4]], (
+        "NaN where there is no data, and only there"
+    )
     assert np.argwhere(~np.isfinite(out.sigma)).tolist() == [[0, 0], [4, 4]]
 
 

@@ -191,6 +191,20 @@ def test_no_raw_folder_is_a_sentence(folder):
     assert done.code != 0 and "nowhere does not exist" in done.text and "Traceback" not in done.text
 
 
+def test_a_folder_without_lights_is_a_sentence(folder):
+    """No file, only calibrations, a selection that fits nothing: each says so and what is there, and fails."""
+    (folder / "empty").mkdir()
+    (folder / "biases").mkdir()
+    shutil.copy(folder / "raw" / "Bias_001.fits", folder / "biases")
+    for settings, words in (
+        (["raw=empty", "results=out1"], "no FITS file there"),
+        (["raw=biases", "results=out2"], "no light among 1 frames"),
+        (["select={filters: [rr]}"], "there are targets: NGC869"),
+    ):
+        done = snakemake(folder, "--config", *settings, code=folder / "code")
+        assert done.code != 0 and words in done.text and "Traceback" not in done.text
+
+
 def test_headers_prints_what_was_read_from_where(folder):
     text = run(folder, "headers").text
     assert "IMAGETYP" in text and "EXPTIME" in text

@@ -24,6 +24,12 @@ class Night:
     def __init__(self, rows, config: dict):
         self.config = config
         self.results = config["results"]
+        lights = [row for row in rows if row.kind == "light"]
+        self.lights_before_selection = {
+            f"{name}s": {getattr(row, column) for row in lights}
+            for name, column in (("target", "object"), ("night", "night"), ("filter", "band"))
+            if lights
+        }
         self.plan = match.plan(rows, config["match"], config["missing"], config["select"])
         self._masters = {f"{self.results}/{path}": master for path, master in self.plan.masters.items()}
 
@@ -181,7 +187,23 @@ class Night:
         field = scale / 3600 * max((row.nx**2 + row.ny**2) ** 0.5 for row in rows)
         return {"pointings": sorted({(round(row.ra, 2), round(row.dec, 2)) for row in rows}), "field": field or 1.0}
 
-    # After a run
+    # Before and after a run
+
+    def nothing_to_make(self, frames: int, rejected: int) -> str:
+        """Why there is no light to reduce, and the way out."""
+        if not frames:
+            found = (
+                f"all {rejected} files are rejected, see {self.results}/rejected.csv"
+                if rejected
+                else "no FITS file there"
+            )
+            return f"no usable frame in raw: {', '.join(self.config['raw'])}: {found}"
+        if self.lights_before_selection:
+            there = ", ".join(
+                f"{name}: {' '.join(sorted(values))}" for name, values in self.lights_before_selection.items()
+            )
+            return f"select: fits no light; there are {there}"
+        return f"no light among {frames} frames: snakemake headers says what they were taken for"
 
     def opening_words(self) -> list[str]:
         """What is loud before a run: kinds of calibration that are missing, and lights that are left out for it."""
@@ -192,7 +214,8 @@ class Night:
     def closing_words(self) -> list[str]:
         """A few lines for the end of a run: where to look, and what lies there without use."""
         pictures = [f"{self.results}/pictures/{target}.png" for target in self.plan.targets]
-        words = ["Pictures: " + " ".join(path for path in pictures if Path(path).exists())]
+        there = [path for path in pictures if Path(path).exists()]
+        words = ["Pictures: " + " ".join(there)] if there else []
         if stale := self.stale():
             words.append(
                 f"{len(stale)} files in {self.results} are asked for by nothing any more (snakemake tidy removes them)."
