@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from firstlight import frames
 from firstlight.config import ConfigError, complete, read_schema
 from firstlight.header import Settings
-from firstlight.night import Night
+from firstlight.night import Night, check_folders
 from firstlight.provenance import code_identity
 
 
@@ -83,7 +83,7 @@ def products():
 
     Looked at while parsing, since an error in an input function shows a traceback; rules that only tell still work then.
     """
-    if {"headers", "tidy", "--lint"} & set(sys.argv):
+    if {"headers", "--lint"} & set(sys.argv):
         return NIGHT.products()
     if not NIGHT.plan.lights:
         raise WorkflowError(NIGHT.nothing_to_make(len(TABLE.rows), len(TABLE.rejected)))
@@ -132,6 +132,7 @@ def kept(name, path):
 
 try:
     CONFIG = complete(config, read_schema(Path(workflow.basedir) / "config.schema.yaml"))
+    check_folders(CONFIG["raw"], CONFIG["results"])
     TABLE = frames_table()
     NIGHT = Night(TABLE.rows, CONFIG)
 except (ConfigError, ValueError) as error:
@@ -143,6 +144,8 @@ PIXELS = max((row.nx * row.ny for row in TABLE.rows), default=1)
 
 if workflow.is_main_process:
     tell(NIGHT.opening_words())
+    if "tidy" in sys.argv:  # what goes is said before it goes, in a dry-run too
+        tell(f"tidy: {path}" for path in NIGHT.stale())
 
 
 wildcard_constraints:

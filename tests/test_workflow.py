@@ -205,6 +205,36 @@ def test_a_folder_without_lights_is_a_sentence(folder):
         assert done.code != 0 and words in done.text and "Traceback" not in done.text
 
 
+def test_raw_frames_below_the_results_are_refused(folder):
+    """Where products are written is no place for raw frames, whatever is asked for."""
+    shutil.copytree(folder / "raw", folder / "out" / "lights")
+    for raw in ("out", "out/lights"):
+        for target in ("all", "tidy"):
+            done = snakemake(folder, target, "--config", f"raw={raw}", "results=out", code=folder / "code")
+            assert done.code != 0 and "lies in the results folder" in done.text
+    assert len(list((folder / "out" / "lights").iterdir())) == len(list((folder / "raw").iterdir()))
+
+
+def test_tidy_touches_only_what_firstlight_made(folder):
+    """A user's own files among the products stay, also under a product's name; what goes is listed by the dry-run."""
+    light = next((folder / "results" / "lights").rglob("*.fits"))
+    own = [light.with_name("Light_R_099_01234567.fits"), light.with_name("diary.txt")]
+    shutil.copy(next((folder / "raw").glob("Light_*")), own[0])
+    own[1].write_text("clear night")
+    old = light.with_name("Light_R_098_01234567.fits")
+    shutil.copy(light, old)
+    assert f"tidy: {old.relative_to(folder)}" in run(folder, "tidy", "--dry-run").text and old.exists()
+    run(folder, "tidy")
+    assert not old.exists() and light.exists() and all(path.exists() for path in own)
+
+
+def test_tidy_refuses_a_selection_that_fits_nothing(folder):
+    before = sorted((folder / "results").rglob("*.fits"))
+    done = snakemake(folder, "tidy", "--config", "select={filters: [Claer]}", code=folder / "code")
+    assert done.code != 0 and "fits no light" in done.text
+    assert sorted((folder / "results").rglob("*.fits")) == before
+
+
 def test_headers_prints_what_was_read_from_where(folder):
     text = run(folder, "headers").text
     assert "IMAGETYP" in text and "EXPTIME" in text

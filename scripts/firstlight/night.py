@@ -223,11 +223,50 @@ class Night:
         return words
 
     def stale(self) -> list[str]:
-        """Products on disk that nothing asks for any more."""
+        """Products on disk that nothing asks for any more: only files of a product's name, never a raw file, and of FITS
+        files only those that say that firstlight made them."""
         wanted = set(self.products())
-        kinds = ("masters", "catalogues", "lights", "steps", "aligned", "stacks", "pictures")
-        there = (path for kind in kinds for path in Path(self.results, kind).rglob("*") if path.is_file())
-        return sorted(str(path) for path in there if str(path) not in wanted)
+        frame, any_part = r"[^/]+_[0-9a-f]{8}", r"[^/]+"
+        shapes = (
+            rf"masters/{any_part}/{any_part}/{any_part}\.fits",
+            rf"catalogues/{any_part}\.ecsv",
+            rf"lights/{any_part}/{any_part}/{any_part}/{frame}\.(fits|ecsv)",
+            rf"steps/{any_part}/{any_part}/{any_part}/{any_part}/{frame}\.fits",
+            rf"aligned/{any_part}/(grid|{any_part}/{frame})\.fits",
+            rf"stacks/{any_part}/{any_part}\.fits",
+            rf"pictures/{any_part}(\.png|\.tiff|/{any_part}\.tiff)",
+        )
+        product = re.compile("|".join(shapes))
+        found = []
+        for kind in ("masters", "catalogues", "lights", "steps", "aligned", "stacks", "pictures"):
+            for path in Path(self.results, kind).rglob("*"):
+                name = path.relative_to(self.results).as_posix()
+                if str(path) not in wanted and product.fullmatch(name) and path.is_file() and _is_ours(path):
+                    found.append(str(path))
+        return sorted(found)
+
+
+def check_folders(raw: list[str], results: str) -> None:
+    """Raise ValueError where raw frames lie where products are written: results may lie inside a raw folder, not around it."""
+    made = Path(results).resolve()
+    for folder in raw:
+        place = Path(folder).resolve()
+        if place == made or made in place.parents:
+            raise ValueError(
+                f"the raw folder {folder} lies in the results folder {results}: name another folder for results"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    """True for a file that is not FITS, or whose first header says which version of firstlight made it."""
+    from astropy.io import fits
+
+    if path.suffix != ".fits":
+        return True
+    try:
+        return "FLVERS" in fits.getheader(path)
+    except OSError:
+        return False
 
 
 def _reference_of(grid: str) -> str | None:
