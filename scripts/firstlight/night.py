@@ -37,7 +37,11 @@ class Night:
 
     def light(self, row, suffix: str = "fits") -> str:
         """Path of a calibrated light, or of its table of sources (`ecsv`)."""
-        return f"{self.results}/lights/{row.target}/{row.night}/{row.filter}/{row.name}.{suffix}"
+        return self._of_light("lights", row, suffix)
+
+    def _of_light(self, room: str, row, suffix: str = "fits") -> str:
+        """Path of what is made of one light, below the folder `room`."""
+        return f"{self.results}/{room}/{row.target}/{row.night}/{row.filter}/{row.name}.{suffix}"
 
     def aligned(self, row) -> str:
         """Path of a light on its target's grid."""
@@ -55,11 +59,7 @@ class Night:
         """All files of single steps."""
         from .calibrate import STEPS
 
-        return [
-            self.light(row).replace("/lights/", f"/steps/{step}/", 1)
-            for step in STEPS
-            for row in self.plan.lights.values()
-        ]
+        return [self._of_light(f"steps/{step}", row) for step in STEPS for row in self.plan.lights.values()]
 
     def products(self) -> list[str]:
         """Everything that `rule all` makes and keeps."""
