@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from firstlight import calibrate, io, masters, reduce
+from firstlight import calibrate, cosmic, io, masters, reduce
 from firstlight.frame import Frame, Mask
 from firstlight.reduce import Reduction
 
@@ -246,7 +246,7 @@ def test_hits_are_looked_for_above_bias_and_dark_as_they_will_be_subtracted(monk
     made = sensor.masters(3, dark_exposure or EXPOSURE)
     chosen = {"bias": made["bias"], "dark": made["dark"] if dark_exposure else None}
     seen = []
-    monkeypatch.setattr(calibrate, "cosmic_ray", lambda frame, pedestal, **_: seen.append(pedestal) or frame)
+    monkeypatch.setattr(cosmic, "cosmic_ray", lambda frame, pedestal, **_: seen.append(pedestal) or frame)
     reduce.reduce(sensor.frame(), Reduction(**chosen))
     np.testing.assert_allclose(seen[0], (1 - k) * made["bias"].data + k * made["dark"].data, rtol=1e-5)
 

@@ -8,55 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .frame import Frame, Mask, must_match, size
+from .frame import Frame, Mask, must_match
 
 STEPS = ("trim", "deviation", "gain", "cosmic_ray", "bias", "dark", "flat")
-
-
-def trim(frame: Frame, saturation: float | None = None, overscan=None, region=None) -> Frame:
-    """Mark saturated pixels, subtract the overscan, cut to the region.
-
-    saturation  level in ADU, as read; pixels at or above it and their eight neighbours get the bit SATURATED
-    overscan    (rows, columns) slices of the overscan; the median of each row (or column) is subtracted along its longer side
-    region      (rows, columns) slices of the image to keep
-    Raises ValueError where a region does not lie within the frame.
-    """
-    data, mask = frame.data, frame.mask
-    if saturation is not None:
-        mask = mask | np.where(_grown(data >= saturation), np.uint8(Mask.SATURATED), np.uint8(0))
-    if overscan is not None:
-        _inside(overscan, data, "overscan section")
-        strip = data[overscan]
-        axis = 1 if strip.shape[0] >= strip.shape[1] else 0
-        level = np.median(strip, axis=axis, keepdims=True).astype(np.float32)
-        lines = overscan[0] if axis == 1 else overscan[1]
-        full = np.full((data.shape[1 - axis],), np.median(level), np.float32)
-        full[lines] = level.ravel()
-        data = data - (full[:, None] if axis == 1 else full[None, :])
-    header = frame.header.copy()
-    if region is not None:
-        _inside(region, data, "trim section")
-        data, mask = data[region], mask[region]
-        for axis, piece in (("1", region[1]), ("2", region[0])):
-            if isinstance(header.get(f"CRPIX{axis}"), (int, float)):
-                header[f"CRPIX{axis}"] -= piece.indices(10**9)[0]
-    for key in ("TRIMSEC", "BIASSEC", "DATASEC", "CCDSEC"):
-        header.remove(key, ignore_missing=True)
-    if saturation is not None:
-        header["SATURATE"] = (saturation, "[adu] saturation level used")
-    header["FLTRIM"] = (overscan is not None or region is not None, "overscan subtracted or frame cut")
-    return frame.with_(data=np.ascontiguousarray(data), mask=np.ascontiguousarray(mask), header=header)
-
-
-def find_saturation(data: np.ndarray) -> float | None:
-    """The level (ADU) at which the pixels of a raw frame pile up, or None where they do not.
-
-    Noise and stars leave fewer and fewer pixels towards the maximum; clipping leaves many at the maximum itself.
-    """
-    top, middle = float(data.max()), float(np.median(data))
-    at_top = int((data == top).sum())
-    just_below = int((data > top - 0.02 * (top - middle)).sum()) - at_top
-    return top if top > middle and at_top >= 10 and at_top > 3 * just_below else None
 
 
 def deviation(frame: Frame, gain: float | None, read_noise: float | None, level=None) -> Frame:
@@ -95,69 +49,6 @@ def gain(frame: Frame, gain: float | None) -> Frame:
     return frame.with_(
         data=frame.data * factor, sigma=None if frame.sigma is None else frame.sigma * factor, unit="electron"
     )
-
-
-def cosmic_ray(
-    frame: Frame,
-    pedestal: np.ndarray | float = 0.0,
-    method: str = "laplacian",
-    fwhm: float | None = None,
-    sigclip: float | None = None,
-    sigfrac: float | None = None,
-    objlim: float | None = None,
-    niter: int = 4,
-    threshold: float = 8.0,
-    box: int = 5,
-    replace: str = "late",
-) -> Frame:
-    """Find particle hits and set the bit COSMIC_RAY; the values stay until `flat` replaces them.
-
-    pedestal   what is not light, in the frame's unit (bias and dark): hits are looked for in frame minus pedestal
-    method     "laplacian": L.A.Cosmic (van Dokkum 2001, PASP 113, 1420) by astroscrappy with the frame's own sigma;
-               "median": pixels `threshold` sigma above the median of a box x box window; "none"
-    fwhm       of the stars in pixels; sets sigclip, sigfrac, objlim where these are None, since sharp stars look
-               like hits (`laplacian_limits`)
-    replace    "early" replaces the values at once, as AstroDART does
-    """
-    if method == "none" or frame.sigma is None:
-        return frame
-    image = np.ascontiguousarray(frame.data - np.float32(pedestal) if np.isscalar(pedestal) else frame.data - pedestal)
-    ignore = (frame.mask & (Mask.BAD | Mask.SATURATED | Mask.NO_DATA)) != 0
-    # Next to pixels that it is told to leave out astroscrappy finds nothing, so bad pixels are filled for it instead.
-    filled = interpolate(frame.with_(data=image), Mask.BAD)
-    image, blind = filled.data, ignore & ((filled.mask & Mask.INTERPOLATED) == 0)
-    if method == "laplacian":
-        limits = laplacian_limits(fwhm)
-        chosen = {"sigclip": sigclip, "sigfrac": sigfrac, "objlim": objlim}
-        limits.update({key: value for key, value in chosen.items() if value is not None})
-        hits = _laplacian(image, frame.sigma, blind, niter, **limits)
-    elif method == "median":
-        from scipy.ndimage import median_filter
-
-        hits = image - median_filter(image, size=box) > threshold * frame.sigma
-        limits = {"threshold": threshold}
-    else:
-        raise ValueError(f"cosmic_ray method {method!r}: laplacian, median or none?")
-    hits &= ~ignore
-    mask = frame.mask | np.where(hits, np.uint8(Mask.COSMIC_RAY), np.uint8(0))
-    found = frame.with_({"NCOSMIC": (int(hits.sum()), "pixels flagged as cosmic rays")}, mask=mask)
-    print(f"cosmic rays: {int(hits.sum())} pixels, {method}, {limits}")
-    return interpolate(found, Mask.COSMIC_RAY) if replace == "early" else found
-
-
-def laplacian_limits(fwhm: float | None) -> dict[str, float]:
-    """Thresholds of L.A.Cosmic that leave stars of this FWHM (pixels, as `sources.quick_fwhm` measures it) alone.
-
-    Sharp stars have as much fine structure as a hit. Measured on simulated crowded fields: from 3.2 pixels on 7 and 12
-    find 98 % of the pixels hit above 10 sigma and flag 5 clean ones in 10,000; at 2.1 pixels (stars of 1.5 pixels before
-    they fall on pixels) it takes 12 and 60 for that, and 5 % of the hits more are missed.
-    """
-    sharp = 0.0 if fwhm is None else float(np.clip((3.2 - fwhm) / (3.2 - 2.1), 0.0, 1.0))
-    return {
-        "sigclip": 7.0 + 5.0 * sharp,
-        "sigfrac": 0.3 + 0.2 * sharp,
-        "objlim": 12.0 * (60.0 / 12.0) ** sharp,
-    }
 
 
 def bias(frame: Frame, master: Frame | None, share: float = 1.0) -> Frame:
@@ -266,42 +157,6 @@ def _subtract(frame: Frame, master: Frame | None, factor: float, what: str, keyw
         sigma=sigma,
         mask=frame.mask | master.mask,
     )
-
-
-def _laplacian(image, sigma, ignore, niter, sigclip, sigfrac, objlim) -> np.ndarray:
-    from astroscrappy import detect_cosmics
-
-    hits, _ = detect_cosmics(
-        image,
-        inmask=ignore,
-        invar=np.ascontiguousarray(sigma**2),
-        sigclip=sigclip,
-        sigfrac=sigfrac,
-        objlim=objlim,
-        satlevel=np.inf,  # saturated pixels are in the mask already, known from raw ADU
-        niter=niter,
-        cleantype="medmask",
-    )
-    return hits.astype(bool)
-
-
-def _inside(region, data: np.ndarray, what: str) -> None:
-    for piece, length in zip(region, data.shape, strict=True):
-        if piece.stop > length or piece.start < 0 or piece.stop <= piece.start:
-            rows, columns = region
-            raise ValueError(
-                f"{what} [{columns.start + 1}:{columns.stop},{rows.start + 1}:{rows.stop}] does not fit the frame of "
-                f"{size(data)}: give cameras: trim, overscan for this camera?"
-            )
-
-
-def _grown(flags: np.ndarray) -> np.ndarray:
-    """Flags and their eight neighbours."""
-    if not flags.any():
-        return flags
-    from scipy.ndimage import binary_dilation
-
-    return binary_dilation(flags, np.ones((3, 3), bool))
 
 
 def _box_mean(image: np.ndarray, width: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from astropy.io import fits
 
-from . import calibrate, sources
+from . import calibrate, cosmic, sources, trim
 from .frame import Frame, Mask, must_match
 from .header import detector, parse_section
 
@@ -74,9 +74,9 @@ def dark_ratio(exposure: float | None, dark_exposure: float | None, equal: float
 def _trim(frame, reduction):
     camera = detector(frame.header, reduction.cameras)
     stated = camera.saturation or reduction.options.get("trim", {}).get("saturation")
-    saturation = stated or calibrate.find_saturation(frame.data) or frame.header.get("FLADCMAX")
+    saturation = stated or trim.find_saturation(frame.data) or frame.header.get("FLADCMAX")
     overscan, region = (parse_section(text) if text else None for text in (camera.overscan, camera.trim))
-    return calibrate.trim(frame, saturation, overscan, region)
+    return trim.trim(frame, saturation, overscan, region)
 
 
 def _deviation(frame, reduction):
@@ -105,7 +105,7 @@ def _cosmic_ray(frame, reduction):
     fwhm = None
     if options.get("method", "laplacian") == "laplacian":
         fwhm = sources.quick_fwhm(frame.data - pedestal, frame.mask != 0)
-    return calibrate.cosmic_ray(frame, pedestal, fwhm=fwhm, **options)
+    return cosmic.cosmic_ray(frame, pedestal, fwhm=fwhm, **options)
 
 
 def _bias(frame, reduction):
