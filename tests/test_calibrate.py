@@ -222,7 +222,6 @@ def test_a_step_keeps_the_frames_bits_adds_the_masters_and_changes_no_input(step
 def test_every_step_stays_in_single_precision():
     one, master = noisy(28, 1000.0, 5.0, (20, 24), "adu"), noisy(29, 1.0, 0.01, (20, 24))
     one = calibrate.gain(calibrate.deviation(one, GAIN, READ_NOISE, 300.0), GAIN)
-    one = calibrate.cosmic_ray(one, 0.0, "laplacian")
     one = calibrate.flat(calibrate.dark(calibrate.bias(one, master, 0.5), master, 0.5), master)
     assert (one.data.dtype, one.sigma.dtype, one.mask.dtype) == (np.float32, np.float32, np.uint8)
 
