@@ -1,4 +1,4 @@
-# Star catalogue of a target: the user's table in our columns, or a cone of Gaia. Made once, used by every frame.
+# Star catalogue of a target: a table in our columns, or a cone of one of the sources. Made once, used by every frame.
 
 
 rule catalogue:
@@ -13,7 +13,7 @@ rule catalogue:
     resources:
         mem_mb=500,
     params:
-        options=NIGHT.catalogue_options(),
+        options=catalogue_options,
         code=code("catalogue"),
     message:
         "catalogue of {wildcards.target}"

@@ -6,7 +6,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from snakemake.exceptions import WorkflowError
 
-from firstlight import frames
+from firstlight import archive, catalogue, fields, frames, io, library, raw
 from firstlight.config import ConfigError, complete, read_schema
 from firstlight.header import Settings
 from firstlight.night import Night, check_folders
@@ -16,10 +16,24 @@ from firstlight.provenance import code_identity
 def frames_table():
     """The frames table, brought up to date by the main process; jobs, and whoever meets a run at work, only read it."""
     results = CONFIG["results"]
-    running = any((Path(".snakemake") / "locks").glob("*"))
-    if Path(results, "frames.csv").exists() and (running or not workflow.is_main_process):
+    if Path(results, "frames.csv").exists() and not at_the_wheel():
         return frames.read(results)
-    return frames.update(CONFIG["raw"], results, Settings.from_config(CONFIG), progress)
+    return frames.update(CONFIG["raw"], results, Settings.from_config(CONFIG), progress, exclude=CONFIG["masters"])
+
+
+def ready_masters():
+    """The table of ready masters, likewise."""
+    results, places = CONFIG["results"], CONFIG["masters"]
+    if not places:
+        return frames.Table()
+    if Path(results, "library.csv").exists() and not at_the_wheel():
+        return library.read(results)
+    return library.update(places, results, Settings.from_config(CONFIG), progress)
+
+
+def at_the_wheel():
+    """Whether this process brings tables up to date: the main one, and not while another run holds the lock."""
+    return workflow.is_main_process and not any((Path(".snakemake") / "locks").glob("*"))
 
 
 def progress(done, total):
@@ -44,8 +58,8 @@ def raw_light(wildcards):
 
 
 def masters_of_light(wildcards):
-    """The masters that a light is calibrated with, by kind."""
-    return NIGHT.masters_of(NIGHT.plan.chosen(NIGHT.row(wildcards)))
+    """The masters that a light is calibrated with, by kind, and what was measured of its detector."""
+    return NIGHT.inputs_of(NIGHT.row(wildcards))
 
 
 def facts_of_light(wildcards):
@@ -69,13 +83,34 @@ def facts_of_master(wildcards, name):
 
 
 def masters_of_master(wildcards, name):
-    """The masters that the raw files of a master are reduced with, by kind."""
-    return NIGHT.masters_of(NIGHT.plan.of_master(master_at(wildcards, name)))
+    """The masters that the raw files of a master are reduced with, by kind, and what was measured of the detector."""
+    return NIGHT.inputs_of_master(master_at(wildcards, name))
+
+
+def ready_master(wildcards):
+    """The ready master of the library with this name."""
+    return NIGHT.master(f"{R}/masters/library/{wildcards.ready}.fits")
+
+
+def raw_of_detector(wildcards):
+    """The raw frames that gain and read noise are measured from: bias frames, then flats, in pairs."""
+    return [ancient(row.path) for part in NIGHT.detector_frames(wildcards.night, wildcards.camera) for row in part]
+
+
+def facts_of_detector(wildcards):
+    """What the frames table knows of each of these, as header cards."""
+    return [NIGHT.facts(row) for part in NIGHT.detector_frames(wildcards.night, wildcards.camera) for row in part]
 
 
 def catalogue_table(wildcards):
     """The user's own table of stars, if there is one; its content counts, not its time stamp."""
-    return {"table": ancient(CONFIG["catalogue"])} if CONFIG["catalogue"] not in ("", "gaia") else {}
+    source = CONFIG["catalogue"]["source"]
+    return {"table": ancient(source)} if catalogue.kind(source) == "table" else {}
+
+
+def catalogue_options(wildcards):
+    """The catalogue section, what identifies its source, the cone of the target."""
+    return NIGHT.catalogue_options(wildcards.target)
 
 
 def products():
@@ -100,7 +135,9 @@ def tell(lines):
 
 def grid_lights(wildcards):
     """Input of a grid: all lights of the target, or only the one that the grid there was taken from."""
-    return NIGHT.grid_lights(wildcards.target)
+    rows = NIGHT.grid_rows(wildcards.target)
+    nova = {"nova": [NIGHT.nova(row) for row in rows]} if NIGHT.asks_nova else {}
+    return {"lights": [NIGHT.light(row) for row in rows]} | nova
 
 
 def frames_of_stack(wildcards):
@@ -108,12 +145,26 @@ def frames_of_stack(wildcards):
     rows = NIGHT.rows(wildcards.target, wildcards.filter)
     if NIGHT.keeps("aligned"):
         return {"frames": [NIGHT.aligned(row) for row in rows]}
-    return {"frames": [NIGHT.light(row) for row in rows], "sources": [NIGHT.light(row, "ecsv") for row in rows]}
+    nova = {"nova": [NIGHT.nova(row) for row in rows]} if NIGHT.asks_nova else {}
+    return {"frames": [NIGHT.light(row) for row in rows], "sources": [NIGHT.light(row, "ecsv") for row in rows]} | nova
+
+
+def nova_of(wildcards):
+    """What the server says about a light, where it is asked."""
+    return {"nova": NIGHT.nova(NIGHT.row(wildcards))} if NIGHT.asks_nova else {}
+
+
+def unsolved_of(wildcards):
+    """All lights, and what the server says about them where it is asked."""
+    rows = NIGHT.plan.lights.values()
+    nova = {"nova": [NIGHT.nova(row) for row in rows]} if NIGHT.asks_nova else {}
+    return {"lights": [NIGHT.light(row) for row in rows]} | nova
 
 
 def catalogue_of(wildcards):
     """The catalogue of a light's target, where one is configured."""
-    return {"catalogue": f"{R}/catalogues/{wildcards.target}.ecsv"} if CONFIG["catalogue"] else {}
+    path = NIGHT.catalogue(wildcards.target)
+    return {"catalogue": path} if path else {}
 
 
 def megabytes(per_pixel, base=300):
@@ -133,13 +184,20 @@ def kept(name, path):
 try:
     CONFIG = complete(config, read_schema(Path(workflow.basedir) / "config.schema.yaml"))
     check_folders(CONFIG["raw"], CONFIG["results"])
+    library.check(CONFIG["masters"], CONFIG["raw"], CONFIG["results"])
     TABLE = frames_table()
-    NIGHT = Night(TABLE.rows, CONFIG)
+    FIELDS = f"{CONFIG['results']}/catalogues/fields.csv"
+    NIGHT = Night(TABLE.rows, CONFIG, ready_masters(), fields.from_text(raw.read_text(FIELDS)))
 except (ConfigError, ValueError) as error:
     raise WorkflowError(str(error))
 
 R = CONFIG["results"]
 PIXELS = max((row.nx * row.ny for row in TABLE.rows), default=1)
+
+
+if at_the_wheel():
+    raw.write_text(f"{R}/matches.csv", NIGHT.matches())
+    raw.write_text(FIELDS, fields.to_text(NIGHT.fields(io.failed_at, archive.reachable)))
 
 
 if workflow.is_main_process:
@@ -151,4 +209,5 @@ if workflow.is_main_process:
 wildcard_constraints:
     **NIGHT.constraints(),
     dark=r"(?:dark|flatdark)_[^/]+",
+    flat=r"flat_[^/]+",
     frame=r"[A-Za-z0-9_.+-]+_[0-9a-f]{8}",

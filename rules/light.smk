@@ -26,3 +26,31 @@ rule light:
         "light {wildcards.frame}"
     script:
         "../scripts/light.py"
+
+
+# A server is asked in a job of its own, which holds no core and no pixels while it waits; how many wait at a time is the
+# resource nova of the profile. A light that is solved already is done at once.
+rule nova:
+    input:
+        unpack(catalogue_of),
+        frame=lambda w: NIGHT.light(NIGHT.row(w)),
+        sources=lambda w: NIGHT.light(NIGHT.row(w), "ecsv"),
+    output:
+        f"{R}/nova/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
+    log:
+        f"{R}/logs/nova/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    conda:
+        "../envs/firstlight.yaml"
+    threads: 0
+    resources:
+        nova=1,
+        mem_mb=300,
+    params:
+        options=NIGHT.nova_options(),
+        attempt=lambda w: NIGHT.nova_attempt(NIGHT.row(w)),
+        memory=lambda w: NIGHT.nova(NIGHT.row(w), "json"),
+        code=code("nova"),
+    message:
+        "nova {wildcards.frame}"
+    script:
+        "../scripts/nova.py"

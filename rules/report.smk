@@ -1,4 +1,22 @@
-# What there is to read about a night, and cleaning up after it. These rules make no files and are asked for by name.
+# What there is to read about a night, and cleaning up after it. Rules that make no file are asked for by name.
+
+
+rule unsolved:
+    input:
+        unpack(unsolved_of),
+    output:
+        NIGHT.unsolved(),
+    log:
+        f"{R}/logs/unsolved.log",
+    conda:
+        "../envs/firstlight.yaml"
+    params:
+        made_from=NIGHT.made_from(NIGHT.plan.lights.values()),
+        code=code("unsolved"),
+    message:
+        "unsolved lights and their reasons"
+    script:
+        "../scripts/unsolved.py"
 
 
 rule headers:

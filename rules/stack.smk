@@ -3,7 +3,7 @@
 
 rule grid:
     input:
-        lights=grid_lights,
+        unpack(grid_lights),
     output:
         f"{R}/aligned/{{target}}/grid.fits",
     log:
@@ -23,6 +23,7 @@ rule grid:
 
 rule align:
     input:
+        unpack(nova_of),
         frame=lambda w: NIGHT.light(NIGHT.row(w)),
         sources=lambda w: NIGHT.light(NIGHT.row(w), "ecsv"),
         grid=f"{R}/aligned/{{target}}/grid.fits",

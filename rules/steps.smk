@@ -42,7 +42,7 @@ rule deviation:
     resources:
         mem_mb=megabytes(100),
     params:
-        options=NIGHT.options("cameras"),
+        options=NIGHT.options("cameras", "detector"),
         made_from=made_from,
         code=code("deviation"),
     message:

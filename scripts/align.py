@@ -11,4 +11,5 @@ with job.logged(snakemake):
         adapt_grid.read_grid(snakemake.input.grid),
         snakemake.params.options["interpolation"],
         snakemake.output[0],
+        snakemake.input.get("nova"),
     )

@@ -3,17 +3,18 @@
 from firstlight import job
 
 with job.logged(snakemake):
-    from firstlight import catalogue, io
+    from firstlight import adapt_catalogue, catalogue, io
 
-    options = snakemake.params.options
-    if "table" in snakemake.input.keys():
-        stars, source = catalogue.standard(io.read_any_table(snakemake.input.table)), "a local table"
-    else:
-        centre, radius = catalogue.field_of(snakemake.params.pointings, snakemake.params.field)
-        try:
-            stars, source = catalogue.gaia(centre, radius, options["gaia_limit"]), "Gaia DR3"
-        except Exception as error:  # every layer below has its own; the night goes on without a catalogue
-            print(f"no catalogue: the Gaia archive did not answer ({error}); remove {snakemake.output[0]} to ask again")
-            stars, source = catalogue.nothing(), "nothing: the Gaia archive did not answer"
-    print(f"{len(stars)} stars from {source}")
-    io.write_table(snakemake.output[0], stars, catalogue.COLUMNS, {"source": source})
+    options, field, target = (
+        snakemake.params.options["catalogue"],
+        snakemake.params.options["field"],
+        snakemake.wildcards.target,
+    )
+    table = io.read_any_table(snakemake.input.table) if "table" in snakemake.input.keys() else None
+    made = adapt_catalogue.make(options, field, table)
+    words = f"{len(made.stars)} stars from {made.meta['source']}"
+    print(words)
+    if "note" in made.meta:
+        going_on = "; asked again at a later run" if "failed" in made.meta else ""
+        job.tell(f"catalogue of {target}: {made.meta['note']}; going on with {words}{going_on}")
+    io.write_table(snakemake.output[0], made.stars, catalogue.COLUMNS, made.meta)

@@ -18,9 +18,12 @@ with job.logged(snakemake):
         grid = adapt_grid.read_grid(snakemake.input.grid)
         paths = snakemake.input.frames
         if "sources" in snakemake.input.keys():  # lights, where `keep` leaves out the aligned frames
+            answers = snakemake.input.get("nova") or [None] * len(paths)
             paths = [
-                adapt_grid.place(light, table, grid, interpolation, f"{scratch}/{number}.fits")
-                for number, (light, table) in enumerate(zip(paths, snakemake.input.sources, strict=True))
+                adapt_grid.place(light, table, grid, interpolation, f"{scratch}/{number}.fits", answer)
+                for number, (light, table, answer) in enumerate(
+                    zip(paths, snakemake.input.sources, answers, strict=True)
+                )
             ]
         inputs, dropped = combine.usable([(path, io.read_header(path)) for path in paths], io.read_frame)
         print(f"{len(inputs)} frames to combine", *(f"dropped {name}: {reason}" for name, reason in dropped), sep="\n")

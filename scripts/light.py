@@ -3,7 +3,8 @@
 from firstlight import job
 
 with job.logged(snakemake):
-    from firstlight import adapt, astrometry, io, pointing, reduce, solve, sources
+    import numpy as np
+    from firstlight import adapt, astrometry, catalogue, io, pointing, reduce, solve, sources
 
     options, output = snakemake.params.options, snakemake.output
 
@@ -16,12 +17,18 @@ with job.logged(snakemake):
         frame = reduce.reduce(raw, adapt.reduction(snakemake, "light"))
         table, sky = sources.detect(frame, **options["sources"])
         stars = io.read_table(snakemake.input.catalogue) if "catalogue" in snakemake.input.keys() else None
-        centre, scale = pointing.coordinates(frame.header), pointing.pixel_scale(frame.header)
+        places, scale = pointing.places(frame.header), pointing.pixel_scale(frame.header)
         settings = dict(options["solve"])
         settings["scale"] = settings["scale"] or (scale[0] if scale else None)
-        solution = solve.solve(table, frame.header, frame.shape, stars, centre[:2] if centre else None, **settings)
+        solution = solve.solve(table, frame.header, frame.shape, stars, places, **settings)
         for attempt in solution.attempts:
             print(attempt)
-        frame = frame.with_(sky | solution.cards(), header=astrometry.replace_wcs(frame.header, solution.wcs))
+        cards = solution.cards()
+        if stars is not None and solution.attempts and solution.wcs is None:
+            diagonal = settings["scale"] * float(np.hypot(*frame.shape)) / 3600 if settings["scale"] else None
+            if advice := catalogue.advice(io.read_meta(snakemake.input.catalogue), diagonal):
+                print(advice)
+                cards["FLUNSOLV"] = f"{cards['FLUNSOLV']}; {advice}"
+        frame = frame.with_(sky | cards, header=astrometry.replace_wcs(frame.header, solution.wcs))
         io.write_frame(output.frame, frame)
         io.write_table(output.sources, table, sources.COLUMNS)

@@ -29,8 +29,10 @@ def test_an_empty_configuration_has_every_default():
     config = complete({}, SCHEMA)
     assert set(config) == set(SCHEMA["properties"])
     assert (config["raw"], config["results"], config["missing"]) == (["raw"], "results", "allow")
-    assert config["match"] == {"exposure": 0.02, "temperature": 2.0, "scale_dark": True, "scale_limit": 3.0}
-    assert config["trim"] == {"saturation": None}
+    darks = {"exposure": 0.02, "temperature": 2.0, "scale_dark": True, "scale_limit": 3.0}
+    flats = {"telescope": True, "focal_length": 0.03, "rotator": 2.0}
+    assert config["match"] == darks | flats | {"nights": None} and config["masters"] == []
+    assert config["trim"] == {"saturation": None, "region": None, "overscan": "median", "order": 3, "axis": "auto"}
 
 
 def test_a_default_is_filled_in_beside_a_key_that_is_given():
@@ -98,9 +100,14 @@ def test_a_folder_is_text_whatever_it_looks_like(text, raw):
     assert typed(text)["raw"] == raw
 
 
-@pytest.mark.parametrize("key", ["results", "catalogue"])
-def test_other_paths_are_text_too(key):
-    assert typed(f"{key}: 230313")[key] == "230313"
+def test_other_paths_are_text_too():
+    assert typed("results: 230313")["results"] == "230313"
+
+
+@pytest.mark.parametrize("text", ["catalogue: 230313", "catalogue: {source: 230313}"])
+def test_a_catalogue_is_its_source_or_a_section(text):
+    section = typed(text)["catalogue"]
+    assert (section["source"], section["number"], section["columns"]["mag"]) == ("230313", 20000, "")
 
 
 def test_a_night_is_text_though_yaml_reads_a_date():
@@ -122,13 +129,30 @@ def test_one_name_needs_no_list(key):
 def test_header_values_and_camera_numbers_stay_what_they_are():
     config = typed("header: {GAIN: 1.5, OBSID: 230313}\ncameras: {gain: 2}")
     assert config["header"] == {"GAIN": 1.5, "OBSID": 230313}
-    assert config["cameras"] == {"gain": 2}
+    assert config["cameras"]["gain"] == 2
 
 
 def test_a_date_for_a_header_card_is_text_at_any_depth():
     config = typed("header: [{where: night1, update: {DATE-OBS: 2023-03-13T22:00:00}, append: {NIGHT: 2023-03-13}}]")
     assert config["header"][0]["update"] == {"DATE-OBS": "2023-03-13T22:00:00"}
     assert config["header"][0]["append"] == {"NIGHT": "2023-03-13"}
+
+
+# --- Cameras --------------------------------------------------------------------------------------------------------
+def test_one_camera_needs_no_list_and_several_are_one():
+    one = typed("cameras: {gain: 1.5, trim: '[  17: 528, *]'}")["cameras"]
+    assert (one["gain"], one["trim"], one["mask"]) == (1.5, "[  17: 528, *]", None)
+    first, second = typed("cameras: [{where: {XBINNING: 2}, overscan: none}, {overscan: ['[1:2,1:9]', '[8:9,1:9]']}]")[
+        "cameras"
+    ]
+    assert (first["where"], first["overscan"]) == ({"XBINNING": 2}, "none")
+    assert (second["where"], second["overscan"]) == (None, ["[1:2,1:9]", "[8:9,1:9]"])
+
+
+def test_items_of_cameras_are_described_too():
+    items = SCHEMA["properties"]["cameras"]["items"]
+    assert items["properties"] == SCHEMA["properties"]["cameras"]["properties"]
+    assert items["additionalProperties"] is False
 
 
 # --- Faults ---------------------------------------------------------------------------------------------------------
@@ -157,6 +181,32 @@ def test_a_date_for_a_header_card_is_text_at_any_depth():
             "sources: {threshold: 0}",
             "configuration: sources.threshold: 0: 0 is less than or equal to the minimum of 0 (limit",
         ),
+        ("cameras: {gian: 2}", "configuration: unknown key 'cameras.gian': did you mean 'gain'?"),
+        (
+            "cameras: [{where: a}, {overscn: no}]",
+            "configuration: unknown key 'cameras.1.overscn': did you mean 'overscan'?",
+        ),
+        ("cameras: {gain: two}", "configuration: cameras.gain: 'two' should be of type number or null ([electron/adu]"),
+        ("cameras: {gain: 0}", "configuration: cameras.gain: 0: 0 is less than or equal to the minimum of 0 ([elec"),
+        ("cameras: [dcam]", "configuration: cameras.0: 'dcam' should be of type object (one item"),
+        (
+            "cameras: {trim: '1:20'}",
+            "configuration: cameras.trim: '1:20' is not of the form that is read here (what is",
+        ),
+        (
+            "cameras: {trim: [1:20,1:30]}",
+            "configuration: cameras.trim: [80, 90] should be of type string or null (what",
+        ),
+        (
+            "cameras: {overscan: ['[1:2,1:3]', 4:5]}",
+            "configuration: cameras.overscan.1: '245' is not of the form that is",
+        ),
+        ("trim: {region: '[1:20]'}", "configuration: trim.region: '[1:20]' is not of the form that is read here (kept"),
+        (
+            "trim: {overscan: mode}",
+            "configuration: trim.overscan: 'mode' is not one of median, mean, polynomial, none (",
+        ),
+        ("trim: {axis: x}", "configuration: trim.axis: 'x' is not one of auto, rows, columns ("),
         ("cosmic_ray: {niter: 1.5}", "configuration: cosmic_ray.niter: 1.5 should be of type integer (laplacian"),
         ("solve: {sip_order: 9}", "configuration: solve.sip_order: 9: 9 is greater than the maximum of 5 (order"),
     ],
@@ -181,3 +231,48 @@ def test_a_key_that_is_a_number_is_unknown_in_words():
 
 def test_a_fault_of_the_configuration_is_a_value_error():
     assert issubclass(ConfigError, ValueError)
+
+
+# --- Names of combining in other programs ---------------------------------------------------------------------------
+@pytest.mark.parametrize("section", ["master_bias", "master_dark", "master_flat", "combine"])
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        ("{combining_method: mean, clipping_method: sigmaclip}", {"method": "average", "clip": "sigclip"}),
+        ("{method: average, clip: sigma_clip}", {"method": "average", "clip": "sigclip"}),
+        ("{low_thresh: 2, high_thresh: 5}", {"low": 2, "high": 5}),
+        ("{clip: minmax_clipping, minclip: 900, maxclip: 1100}", {"clip": "minmax", "low": 900, "high": 1100}),
+        ("{clipping_method: extrema_clipping, nlow: 1}", {"clip": "extrema", "nlow": 1}),
+        ("{method: scaled}", {"method": "average"}),
+        ("{method: weighted}", {"method": "average", "weight": "noise"}),
+    ],
+)
+def test_names_of_other_programs_mean_ours(section, theirs, ours):
+    got = typed(f"{section}: {theirs}")[section]
+    assert {key: got[key] for key in ours} == ours
+    assert set(got) == set(complete({}, SCHEMA)[section])
+
+
+@pytest.mark.parametrize("section, scale", [("master_bias", "level"), ("master_dark", "level"), ("combine", "stars")])
+def test_scaled_is_an_average_of_what_was_brought_to_one_level(section, scale):
+    assert typed(f"{section}: {{method: scaled}}")[section]["scale"] == scale
+    assert typed(f"{section}: {{method: scaled, scale: exposure}}")[section]["scale"] == "exposure"
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("{low: 3, minclip: 4}", "master_bias: low and minclip are the same thing: keep low only"),
+        ("{high_thresh: 3, maxclip: 4}", "master_bias: high_thresh and maxclip are the same thing: keep high only"),
+        ("{method: median, combining_method: mean}", "master_bias: method and combining_method are the same thing"),
+        ("{method: weighted, weight: none}", "master_bias: method 'weighted' and weight 'none' contradict each other"),
+        ("{method: scaled, scale: none}", "master_bias: method 'scaled' and scale 'none' contradict each other"),
+    ],
+)
+def test_one_thing_said_twice_is_an_error(text, sentence):
+    assert fault(f"master_bias: {text}").startswith(f"configuration: {sentence}")
+
+
+def test_an_unknown_key_of_combining_is_still_said_in_our_names():
+    assert fault("combine: {low_tresh: 3}").startswith("configuration: unknown key 'combine.low_tresh': ")
+    assert fault("trim: {minclip: 3}").startswith("configuration: unknown key 'trim.minclip': ")

@@ -103,6 +103,43 @@ def test_all_is_made_and_said(demo):
     assert (results / "stacks" / "M_34" / "R.fits").exists(), "the frame of another target has a stack of its own"
 
 
+def test_gain_and_read_noise_are_measured(demo):
+    """No header of the night says them."""
+    results, truth, _ = demo
+    rows = {row["quantity"]: row for row in io.read_rows(next(results.glob("masters/*/*/detector.csv")))}
+    assert float(rows["gain"]["used"]) == pytest.approx(truth.night.gain, rel=0.01)
+    assert float(rows["read noise"]["used"]) == pytest.approx(truth.night.read_noise, rel=0.01)
+
+
+@pytest.fixture(scope="module")
+def hits(demo):
+    """Of every fourth light: (pixels that a ray left above 10 sigma, of them flagged, clean pixels, of them flagged)."""
+    from scipy.ndimage import binary_dilation
+
+    results, truth, _ = demo
+    counts = np.zeros(4)
+    for path in sorted((results / "lights" / "NGC869").rglob("*.fits"))[::4]:
+        frame = io.read_frame(path)
+        name = f"{path.name.rsplit('_', 1)[0]}.fits"
+        electrons, *_ = truth.images(name)
+        rays = truth.simulation.rays(name, truth.night.exposure)
+        known = (frame.mask & (Mask.SATURATED | Mask.BAD | Mask.LOW_FLAT)) != 0
+        flagged = (frame.mask & Mask.COSMIC_RAY) != 0
+        strong = (rays > 10 * np.sqrt(np.maximum(electrons, 0) + truth.night.read_noise**2)) & ~known
+        clean = ~binary_dilation(rays > 0, np.ones((3, 3)), iterations=2) & ~known
+        counts += [strong.sum(), (strong & flagged).sum(), clean.sum(), (clean & flagged).sum()]
+    return counts
+
+
+def test_strong_hits_are_found(hits):
+    assert hits[0] > 300 and hits[1] > 0.95 * hits[0]
+
+
+def test_clean_pixels_are_no_hits(hits):
+    """Stars in blends and on the flanks of saturated ones among them."""
+    assert hits[3] < 1e-4 * hits[2]
+
+
 def test_fluxes_of_bright_stars(stacked):
     """Unsaturated stars at S/N > 50, without anything fitted: the median of measured over true within 1 %."""
     radius = 2.5 * float(np.median(stacked.inputs["fwhm"][stacked.inputs["weight"] > 0]))

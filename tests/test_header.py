@@ -463,22 +463,76 @@ def test_datamax_is_saturation_only_if_it_says_so():
     assert detector(fits.Header([("DATAMAX", 1037.9, "MAX PIXEL VALUE")])).saturation is None
 
 
-def test_section_with_odd_spacing():
-    assert parse_section("[  17: 528,   1: 520]", (520, 536)) == (slice(0, 520), slice(16, 528))
+@pytest.mark.parametrize(
+    "text",
+    ["[  17: 528,   1: 520]", "[17:528,1:520]", " [17 :528 , 1: 520 ] ", "17:528,1:520", "[17:528,*]", "[17:528, :]"],
+)
+def test_sections_in_odd_spellings(text):
+    assert parse_section(text, (520, 536)) == (slice(0, 520), slice(16, 528))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("17:528", "not of the form"),
-        ("[5:4,1:2]", "is empty"),
-        ("[0:4,1:2]", "count from 1"),
-        ("[1:9,1:2]", "beyond the image of 8x8"),
+        ("17:528", "trim section '17:528' is not of the form [x1:x2,y1:y2]: trim: region or cameras: trim sets"),
+        ("[1:2:3,1:4]", "trim section '[1:2:3,1:4]' is not of the form"),
+        ("[5:4,1:2]", "trim section [5:4,1:2] of 0x2 does not fit the frame of 9x8: the smaller number comes first;"),
+        ("[4:1,1:2]", "trim section [4:1,1:2] of 0x2 does not fit the frame of 9x8: the smaller number comes first;"),
+        ("[0:0,0:0]", "trim section [0:0,0:0] of 1x1 does not fit the frame of 9x8: columns and rows count from 1;"),
+        ("[-1:4,1:2]", "trim section [-1:4,1:2] of 6x2 does not fit the frame of 9x8: columns and rows count from 1;"),
+        ("[1:10,1:2]", "trim section [1:10,1:2] of 10x2 does not fit the frame of 9x8: same binning? trim: region or"),
+        ("[1:9,2:9]", "trim section [1:9,2:9] of 9x8 does not fit the frame of 9x8: same binning? trim: region or"),
     ],
 )
-def test_wrong_sections(text, message):
-    with pytest.raises(ValueError, match=message):
-        parse_section(text, (8, 8))
+def test_wrong_sections_are_refused_with_both_sizes_and_a_way_out(text, message):
+    with pytest.raises(ValueError) as caught:
+        parse_section(text, (8, 9))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_wrong_section_of_the_overscan_names_its_own_key():
+    with pytest.raises(ValueError, match="^overscan section .*; cameras: overscan sets another, or none$"):
+        parse_section("[0:0,0:0]", (8, 9), "overscan")
+
+
+def test_a_section_survives_the_way_to_slices_and_back():
+    assert header.section_text(parse_section("[2:9,3:8]", (8, 9))) == "[2:9,3:8]"
+
+
+def test_trim_comes_from_the_camera_before_the_plain_region_before_the_header():
+    cards = {"INSTRUME": "a", "TRIMSEC": "[1:2,1:2]", "DATASEC": "[1:5,1:5]"}
+    cameras = [{"where": "b", "trim": "[1:6,1:6]"}, {"where": "a", "trim": "[1:3,1:3]"}]
+    assert detector(cards, cameras, "[1:4,1:4]").trim == "[1:3,1:3]"
+    assert detector(cards, cameras[:1], "[1:4,1:4]").trim == "[1:4,1:4]"
+    assert detector(cards, cameras[:1]).trim == "[1:2,1:2]"
+
+
+def test_the_keyword_for_data_is_the_trim_section_where_nothing_else_is():
+    assert detector({"DATASEC": "[1:5,1:5]"}).trim == "[1:5,1:5]"
+
+
+def test_none_switches_the_sections_of_a_header_off():
+    cards = {"TRIMSEC": "[1:2,1:2]", "BIASSEC": "[3:3,1:2]"}
+    known = detector(cards, {"trim": "none", "overscan": "none"}, "[1:4,1:4]")
+    assert (known.trim, known.overscan) == (None, ())
+    known = detector(cards, (), "none")
+    assert (known.trim, known.overscan) == (None, ("[3:3,1:2]",))
+
+
+def test_overscan_is_one_section_or_several():
+    assert detector({}).overscan == ()
+    assert detector({}, {"overscan": "[3:3,1:2]"}).overscan == ("[3:3,1:2]",)
+    assert detector({"BIASSEC": "[9:9,1:2]"}, {"overscan": ["[1:1,1:2]", "[3:3,1:2]"]}).overscan == (
+        "[1:1,1:2]",
+        "[3:3,1:2]",
+    )
+
+
+def test_each_camera_has_its_own_mask_file():
+    cameras = [{"where": "a", "mask": "a.fits"}, {"where": "b", "mask": "none"}, {"mask": "others.txt"}]
+    assert [detector({"INSTRUME": name}, cameras).mask for name in "abc"] == ["a.fits", None, "others.txt"]
+    assert header.mask_files(cameras) == ["a.fits", "others.txt"]
+    assert header.mask_files({}) == header.mask_files({"mask": None}) == []
 
 
 # --- Frames that cannot be used -------------------------------------------------------------------------------------
@@ -690,8 +744,8 @@ def of(name):
 def test_sections_frame():
     known = detector(of("sections/a8280271.fits"))
     assert (known.gain, known.read_noise) == (1.9, 5.0)
-    assert parse_section(known.trim) == (slice(0, 520), slice(16, 528))
-    assert parse_section(known.overscan) == (slice(0, 520), slice(3, 13))
+    assert parse_section(known.trim, (520, 536)) == (slice(0, 520), slice(16, 528))
+    assert [parse_section(text, (520, 536)) for text in known.overscan] == [(slice(0, 520), slice(3, 13))]
 
 
 @real

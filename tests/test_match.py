@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from firstlight import match
+from firstlight import match, matches
 from firstlight.config import complete, read_schema
 from firstlight.frames import Row
 
@@ -277,9 +277,58 @@ def test_a_masters_identity_changes_when_a_frame_comes_or_goes():
 def test_what_is_missing_is_said_with_example_and_number():
     plan = match.plan([LIGHT, row("light2"), row("b", "bias"), row("d", "dark")], DEFAULTS)
     assert plan.missing == [
-        "no flat for 2 lights of M 42 in R (camera cam_1x1_100x100, 60 s, night 2023-03-13, for example raw/light.fits)"
+        "no flat for 2 lights of M 42 in R (camera cam_1x1_100x100, 60 s, night 2023-03-13, for example raw/light.fits): "
+        "there is none at all; masters: may name a ready one"
     ]
     assert len(plan.lights) == 2 and not plan.left_out
+
+
+@pytest.mark.parametrize(
+    "light, other, options, words",
+    [
+        ({"temperature": -10.0}, ("dark", {"temperature": -4.0}), {}, "-4 C, looked for -10 C (match: temperature: 2)"),
+        ({}, ("dark", {"exposure": 10.0}), {}, "10 s, looked for 60 s (match: exposure: 0.02), without a bias none"),
+        ({}, ("dark", {"night": BEFORE}), {"nights": 0}, "night 2023-03-12, looked for 2023-03-13 (match: nights: 0)"),
+        ({"rotator": 2.0}, ("flat", {"rotator": 90.0}), {}, "rotator 90 deg, looked for 2 deg (match: rotator: 2)"),
+        ({"focal_length": 530.0}, ("flat", {"focal_length": 800.0}), {}, "800 mm, looked for 530 mm (match: focal_length: 0.03)"),
+        ({"telescope": "A"}, ("flat", {"telescope": "B"}), {}, "telescope B, looked for A (match: telescope: true)"),
+        ({}, ("flat", {"filter": "V", "band": "V"}), {}, "there are flats of this camera in V"),
+        ({}, ("flat", {"camera": "small"}), {}, "there is one of camera small; masters: may name"),
+    ],
+)  # fmt: skip
+def test_what_was_there_is_said_with_both_values_and_the_key_that_relaxes_it(light, other, options, words):
+    kind, facts = other
+    plan = match.plan([row("light", **light), row("x", kind, **facts)], DEFAULTS | options)
+    (sentence,) = [one for one in plan.missing if one.startswith(f"no {kind}")]
+    assert words in sentence
+
+
+def test_the_three_nearest_of_many_that_do_not_fit_are_named():
+    darks = [row(f"d{n}", "dark", f"2023-02-{n:02d}", temperature=20.0) for n in range(1, 21)]
+    sentence = next(one for one in match.plan([LIGHT, *darks], DEFAULTS).missing if one.startswith("no dark"))
+    assert [f"2023-02-{n}" in sentence for n in (20, 19, 18, 17)] == [True, True, True, False]
+    assert "and 17 more, see matches.csv" in sentence
+
+
+def test_lights_of_other_exposures_are_told_apart_where_something_is_missing():
+    plan = match.plan([LIGHT, row("long", exposure=600.0), row("b", "bias"), row("f", "flat")], DEFAULTS)
+    assert [sentence.split(", night")[0].split(", ")[1] for sentence in plan.missing] == ["60 s", "600 s"]
+
+
+def test_masters_of_another_night_are_said_before_a_run():
+    plan = match.plan(
+        [LIGHT, row("l2"), row("b", "bias", BEFORE), row("d", "dark"), row("f", "flat", LONG_AGO)], DEFAULTS
+    )
+    assert "flat of another night: flat_R.fits of 2023-01-01, 71 nights away (2 lights of M 42 in R)" in plan.notes()
+    assert not any("bias.fits" in note and "2 lights" in note for note in plan.notes())  # the dark replaces it
+
+
+def test_a_flat_without_a_dark_is_a_note_and_stops_nothing():
+    rows = [LIGHT, row("b", "bias"), row("d", "dark"), row("f", "flat", exposure=300.0)]
+    plan = match.plan(rows, DEFAULTS, "stop")
+    assert plan.missing == []
+    (note,) = [one for one in plan.notes() if one.startswith("no dark for flat_R.fits of 2023-03-13")]
+    assert "exposure 60 s, looked for 300 s, too short to be scaled (match: scale_limit: 3)" in note
 
 
 def test_a_dark_of_equal_exposure_makes_up_for_a_bias():
@@ -375,3 +424,242 @@ def test_only_selected_lights_are_reduced(select, names):
 def test_calibration_frames_of_other_nights_stay_available_when_a_night_is_selected():
     plan = match.plan([LIGHT, row("b", "bias", LONG_AGO)], DEFAULTS, "allow", {"nights": [TONIGHT]})
     assert plan.chosen(LIGHT).bias is not None
+
+
+# --- Telescope, focal length, rotator -------------------------------------------------------------------------------
+def flats_of(*rows, **options):
+    """{file name: names of its frames} of the master flats."""
+    masters = match.plan(rows, DEFAULTS | options).masters
+    return {path.rsplit("/")[-1]: sorted(r.path[4:-5] for r in m.rows) for path, m in masters.items()}
+
+
+@pytest.mark.parametrize(
+    "key, light, flat, taken",
+    [
+        ("focal_length", 3986.2, 4014.0, True),
+        ("focal_length", 4014.0, 3900.0, True),
+        ("focal_length", 4014.0, 3880.0, False),
+        ("rotator", 359.5, 1.0, True),
+        ("rotator", 1.0, -359.2, True),
+        ("rotator", 359.0, 1.5, False),
+        ("rotator", 90.0, 270.0, False),
+        ("telescope", "ARCSAT 0.5-m", "arcsat 0.5-M ", True),
+        ("telescope", "FSQ106", "C11", False),
+        ("telescope", "", "C11", True),
+        ("rotator", None, 90.0, True),
+        ("focal_length", 530.0, None, True),
+    ],
+)
+def test_a_flat_fits_where_telescope_focal_length_and_rotator_do_or_one_is_not_known(key, light, flat, taken):
+    found, _ = chosen(row("light", **{key: light}), row("f", "flat", **{key: flat}))
+    assert ("flat" in found) == taken
+
+
+@pytest.mark.parametrize("key, value", [("telescope", False), ("focal_length", None), ("rotator", None)])
+def test_each_of_these_criteria_can_be_switched_off(key, value):
+    ours, its = {"telescope": ("A", "B"), "focal_length": (500.0, 900.0), "rotator": (0.0, 90.0)}[key]
+    rows = row("light", **{key: ours}), row("f", "flat", **{key: its})
+    assert "flat" not in chosen(*rows)[0] and "flat" in chosen(*rows, **{key: value})[0]
+
+
+def test_of_one_night_a_flat_of_the_known_set_up_is_preferred_to_an_unknown_one():
+    light = row("light", rotator=90.0, telescope="A")
+    rows = [row("unknown", "flat", "2023-03-12"), row("known", "flat", "2023-03-14", rotator=90.0, telescope="A")]
+    assert chosen(light, *rows)[0]["flat"] == ["known"]
+    tonight = row("tonight", "flat")
+    assert chosen(light, *rows, tonight)[0]["flat"] == ["tonight"]
+
+
+def test_flats_of_one_night_with_other_set_ups_make_masters_of_their_own_and_the_earliest_keeps_the_plain_name():
+    rows = [row(f"a{n}", "flat", rotator=r, time=f"{TONIGHT}T18:0{n}:00") for n, r in enumerate((89.7, 90.2, 90.4))]
+    rows += [row(f"b{n}", "flat", rotator=r, time=f"{TONIGHT}T19:0{n}:00") for n, r in enumerate((359.6, 0.4))]
+    wanted = {"flat_R.fits": ["a0", "a1", "a2"], "flat_R_rot0.fits": ["b0", "b1"]}
+    assert flats_of(*rows) == flats_of(*rows[::-1]) == wanted
+    assert chosen(row("light", rotator=0.1), *rows)[0]["flat"] == ["b0", "b1"]
+    assert chosen(row("light", rotator=91.0), *rows)[0]["flat"] == ["a0", "a1", "a2"]
+
+
+def test_names_of_flats_say_what_differs():
+    early = row("a", "flat", telescope="FSQ 106", focal_length=530.0, time="0")
+    assert set(flats_of(early, row("b", "flat", telescope="C11/HD", focal_length=2800.0))) == {
+        "flat_R.fits",
+        "flat_R_C11HD_fl2800.fits",
+    }
+    assert set(flats_of(early, row("b", "flat", telescope="FSQ 106", focal_length=385.0))) == {
+        "flat_R.fits",
+        "flat_R_fl385.fits",
+    }
+    narrow = [row(name, "flat", rotator=angle) for name, angle in (("a", 90.1), ("b", 90.3))]
+    assert set(flats_of(*narrow, rotator=0.05)) == {"flat_R.fits", "flat_R_rot90.3.fits"}
+
+
+def test_a_suffix_never_meets_a_filter_of_that_name():
+    rows = [row("a", "flat", rotator=0.0, time="0"), row("b", "flat", rotator=90.0), row("c", "flat", filter="R_rot90")]
+    found = flats_of(*rows)
+    assert found["flat_R.fits"] == ["a"] and found["flat_R_rot90.fits"] == ["c"] and len(found) == 3
+
+
+def test_flats_that_do_not_say_join_the_only_set_up_there_is_and_stay_alone_between_two():
+    rows = [row("a", "flat", rotator=0.0), row("b", "flat")]
+    assert flats_of(*rows) == {"flat_R.fits": ["a", "b"]}
+    assert sorted(flats_of(*rows, row("c", "flat", rotator=90.0)).values()) == [["a"], ["b"], ["c"]]
+
+
+def test_a_rotator_that_creeps_on_makes_no_endless_chain():
+    rows = [row(f"f{n:02d}", "flat", rotator=float(n)) for n in range(40)]
+    masters = match.plan(rows, DEFAULTS).masters.values()
+    for master in masters:
+        angles = [r.rotator for r in master.rows]
+        assert max(angles) - min(angles) <= 4.0
+    assert 8 <= len(masters) <= 20
+
+
+def test_focal_lengths_that_a_solver_wrote_stay_one_master():
+    rows = [row(f"f{n}", "flat", focal_length=f) for n, f in enumerate((3986.2, 3995.6, 4001.5, 4014.0))]
+    assert list(flats_of(*rows)) == ["flat_R.fits"]
+
+
+# --- Temperatures ---------------------------------------------------------------------------------------------------
+def darks_of(*temperatures, **options):
+    """{end of the name: temperatures} of master darks."""
+    rows = [row(f"d{n:02d}", "dark", temperature=t) for n, t in enumerate(temperatures)]
+    masters = match.plan(rows, DEFAULTS | options).masters
+    return {path[:-5].rsplit("_")[-1]: sorted(r.temperature for r in m.rows) for path, m in masters.items()}
+
+
+@pytest.mark.parametrize("step", [0.0, 0.25, 0.5, 0.9])
+def test_darks_of_one_temperature_make_one_master_wherever_it_is_rounded(step):
+    found = darks_of(-19.4 - step, -19.6 - step, -19.5 - step)
+    assert len(found) == 1
+
+
+def test_two_set_points_make_two_masters_whatever_their_scatter():
+    found = darks_of(-10.3, -9.8, -10.1, -15.2, -14.9)
+    assert found == {"-10C": [-10.3, -10.1, -9.8], "-15C": [-15.2, -14.9]}
+
+
+def test_a_warming_camera_makes_no_endless_chain():
+    values = [n / 10 for n in range(0, 101)]
+    found = darks_of(*values)
+    assert sorted(t for group in found.values() for t in group) == values
+    assert all(max(group) - min(group) <= DEFAULTS["temperature"] for group in found.values()) and len(found) <= 8
+    darks = [row(f"d{n}", "dark", temperature=value) for n, value in enumerate(values)]
+    for temperature in (0.0, 5.0, 10.0):
+        assert "dark" in chosen(row("light", temperature=temperature), *darks)[0]
+
+
+def test_names_are_as_plain_as_tells_temperatures_apart():
+    assert set(darks_of(-10.2, -9.8, temperature=0.2)) == {"-10.2C", "-9.8C"}
+    assert set(darks_of(-0.4)) == {"0C"}
+
+
+# --- Nights and library ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("nights, taken", [(None, True), (1, True), (0, False)])
+@pytest.mark.parametrize("kind", ["bias", "dark", "flat"])
+def test_masters_of_nights_too_far_away_are_not_taken(kind, nights, taken):
+    assert (kind in chosen(LIGHT, row("old", kind, BEFORE), nights=nights)[0]) == taken
+
+
+def with_library(rows, library, **options):
+    return match.plan(rows, DEFAULTS | options, library=library)
+
+
+@pytest.mark.parametrize("kind", ["bias", "dark", "flat"])
+def test_a_ready_master_serves_where_the_night_has_none_and_stands_below_library(kind):
+    ready = row("mine", kind, LONG_AGO)
+    found = getattr(with_library([LIGHT], [ready]).chosen(LIGHT), kind)
+    assert found.ready and found.path == "masters/library/mine_00000000.fits" and found.rows == (ready,)
+
+
+@pytest.mark.parametrize("kind", ["bias", "dark", "flat"])
+def test_own_frames_go_before_the_library_of_as_near_a_night_and_a_nearer_night_before_both(kind):
+    own, far = row("own", kind), row("own", kind, LONG_AGO)
+    ready = row("ready", kind, temperature=-10.1, rotator=3.0)
+    light = row("light", temperature=-10.1, rotator=3.0)
+    assert not getattr(with_library([light, own], [ready]).chosen(light), kind).ready
+    assert getattr(with_library([light, far], [ready]).chosen(light), kind).ready
+
+
+def test_of_ready_masters_only_darks_ask_for_another_master():
+    library = [row("b", "bias"), row("d", "dark"), row("f", "flat")]
+    plan = with_library([LIGHT], library)
+    found = {m.kind: plan.of_master(m) for m in plan.masters.values()}
+    assert found["bias"] == found["flat"] == match.Chosen() and found["dark"].bias.kind == "bias"
+
+
+# --- The record -----------------------------------------------------------------------------------------------------
+def record(*rows, library=(), frame="light_00000000", **options):
+    """Lines of the record for one frame, as dicts."""
+    plan = match.plan(rows, DEFAULTS | options, library=library)
+    lines = [dict(zip(matches.COLUMNS, line, strict=True)) for line in matches.matches(plan)]
+    return [line for line in lines if line["frame"] == frame]
+
+
+def test_each_master_that_could_have_served_is_recorded_with_how_far_off_it_was():
+    light = row("light", rotator=10.0, focal_length=1000.0, telescope="A")
+    rows = [
+        light,
+        row("b", "bias", BEFORE),
+        row("d", "dark", exposure=30.0, temperature=-9.0),
+        row("f", "flat", LONG_AGO, rotator=11.5, focal_length=1010.0, telescope="B"),
+    ]
+    bias, dark, flat = record(*rows)
+    assert (bias["kind"], bias["nights"], bias["source"]) == ("bias", "1", "1 frame of 2023-03-12")
+    assert (dark["exposure_ratio"], dark["temperature_difference"]) == ("2", "+1.00")
+    assert (flat["telescope"], flat["focal_length_difference"], flat["rotator_difference"]) == (
+        "other",
+        "+0.0100",
+        "+1.50",
+    )
+    assert [line["fits"] for line in (bias, dark, flat)] == ["yes", "yes", "no"]
+    assert flat["why_not"] == "telescope B, looked for A (match: telescope: true)" and flat["chosen"] == "no"
+
+
+def test_the_record_says_which_won_and_why():
+    rows = [LIGHT, row("near", "bias", BEFORE), row("far", "bias", LONG_AGO)]
+    near, far = record(*rows)
+    assert (near["chosen"], near["why"]) == ("yes", "nearest night")
+    assert (far["chosen"], far["why"]) == ("no", "farther night")
+
+
+@pytest.mark.parametrize(
+    "one, other, library, why",
+    [
+        (row("a", "dark"), row("b", "dark", exposure=120.0), False, "equal exposure"),
+        (row("a", "dark", exposure=60.2), row("b", "dark", exposure=60.9), False, "nearer exposure"),
+        (row("a", "dark", temperature=-10.2), row("b", "dark", temperature=-11.9), False, "nearer temperature"),
+        (row("a", "dark", exposure=300.0), row("b", "dark", exposure=120.0), False, "longer exposure"),
+        (row("a", "bias"), row("b", "bias"), True, "of the night's own frames"),
+        (row("a", "bias", BEFORE), row("b", "bias", "2023-03-14"), False, "the earlier of two as near"),
+        (row("a", "bias"), row("b", "bias", camera="x"), False, "only one"),
+        (row("a", "dark"), row("b", "dark", temperature=20.0), False, "only one that fits"),
+    ],
+)
+def test_reasons(one, other, library, why):
+    rows = [LIGHT, row("z", "bias"), one] if one.kind == "dark" else [LIGHT, one]
+    lines = record(*rows, *([] if library else [other]), library=[other] if library else ())
+    (line,) = [line for line in lines if line["kind"] == one.kind and line["chosen"] == "yes"]
+    assert line["why"] == why
+
+
+def test_masters_that_are_reduced_themselves_are_recorded_too():
+    lines = record(*NIGHT, frame=f"masters/{TONIGHT}/cam_1x1_100x100/flat_R.fits")
+    assert [(line["kind"], line["chosen"], line["why"]) for line in lines] == [
+        ("bias", "yes", "only one"),
+        ("dark", "yes", "equal exposure"),
+        ("dark", "no", "to be scaled"),
+    ]
+
+
+def test_two_thousand_lights_and_thirty_candidates_take_less_than_a_second():
+    from time import perf_counter
+
+    lights = [row(f"l{n}", temperature=round(-10 + n % 40 / 100, 2), exposure=60.0) for n in range(2000)]
+    rows = lights + [
+        row(f"{kind}{n}", kind, f"2023-02-{n:02d}") for n in range(1, 11) for kind in ("bias", "dark", "flat")
+    ]
+    start = perf_counter()
+    plan = match.plan(rows, DEFAULTS)
+    lines = matches.matches(plan)
+    taken = perf_counter() - start
+    assert len(lines) > 60_000 and taken < 1.0

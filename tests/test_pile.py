@@ -1,6 +1,9 @@
 """Clipped combination in bounded memory. Truth: closed forms, simulated draws, ccdproc.combine on the same piles."""
 
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,17 +67,121 @@ def test_sigma_clipping_once_is_ccdprocs(method, low, high):
 
 
 def test_leaving_out_ranks_is_ccdprocs_clipping_of_extrema():
-    ours, _, count = combine(piled(night()), "average", "minmax", nlow=1, nhigh=3)
+    ours, _, count = combine(piled(night()), "average", "extrema", nlow=1, nhigh=3)
     theirs = ccdprocs(night(), method="average", clip_extrema=True, nlow=1, nhigh=3)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     assert (count == 8).all()
 
 
 def test_limits_of_the_values_are_ccdprocs_minmax_clipping():
-    ours, _, count = combine(piled(night()), "average", "extrema", low=985, high=1100)
+    ours, _, count = combine(piled(night()), "average", "minmax", low=985, high=1100)
     theirs = ccdprocs(night(), method="average", minmax_clip=True, minmax_clip_min=985, minmax_clip_max=1100)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     np.testing.assert_array_equal(count, ((night() >= 985) & (night() <= 1100)).sum(axis=0))
+
+
+BIG = (100, 150)
+
+
+def ccdprocs_clipped(values, method, weights=None, iterations=1, **clip):
+    """What ccdproc makes of a pile with its clipping repeated, and the number of values that count."""
+    from ccdproc import Combiner
+
+    combiner = Combiner([CCDData(image.astype(float), unit="adu") for image in values])
+    for _ in range(iterations):
+        for name, arguments in clip.items():
+            getattr(combiner, name)(**arguments)
+        combiner.data_arr.data[combiner.data_arr.mask] = np.nan  # it looks at masked values again otherwise
+    combiner.weights = weights
+    combined = getattr(combiner, f"{method}_combine")()
+    return np.asarray(combined.data), (~combiner.data_arr.mask).sum(axis=0)
+
+
+def differing(ours, theirs):
+    """Share of pixels that differ by more than 1e-6 of the value."""
+    return np.mean(np.abs(ours - theirs) > 1e-6 * np.abs(theirs))
+
+
+SIGCLIP = {"low_thresh": 3, "high_thresh": 2.5, "func": "median", "dev_func": "mad_std"}
+
+
+@pytest.mark.parametrize("method", ["median", "average", "sum"])
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        ({"clip": "sigclip", "low": 3, "high": 2.5, "iterations": 3}, {"sigma_clipping": SIGCLIP, "iterations": 3}),
+        ({"clip": "extrema", "nlow": 2, "nhigh": 1}, {"clip_extrema": {"nlow": 2, "nhigh": 1}}),
+        ({"clip": "minmax", "low": 985, "high": 1100}, {"minmax_clipping": {"min_clip": 985, "max_clip": 1100}}),
+    ],
+)
+@pytest.mark.parametrize("n", [5, 12])
+@pytest.mark.filterwarnings("ignore")  # what numpy says of pixels in which ccdproc leaves nothing
+def test_every_method_and_clipping_is_ccdprocs(method, ours, theirs, n):
+    values = night(n, 3, BIG)
+    expected, left = ccdprocs_clipped(values, method, **theirs)
+    data, _, count = combine(piled(values), method, **ours)
+    some = left > 0
+    if method == "sum":  # where values are missing ours is the sum as of all of them
+        expected = expected * n / np.maximum(left, 1)
+    assert differing(data[some], expected[some]) <= 1e-5
+    assert np.mean(count != left) <= 1e-5
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2, 12)])
+def test_weights_and_scales_are_ccdprocs(weights):
+    values, scales = night(12, 4, BIG), np.linspace(0.8, 1.3, 12)
+    theirs = ccdprocs(values, method="average", weights=weights, scale=list(scales))
+    ours, _, _ = combine(piled(values), "average", "none", weights=weights, scales=scales)
+    assert differing(ours, theirs) <= 1e-5
+
+
+def test_weights_count_only_for_values_that_were_not_clipped():
+    values, weights = night(12, 5, BIG), np.linspace(0.5, 2, 12)
+    outside = (values < 985) | (values > 1100)
+    theirs = np.ma.average(np.ma.array(values.astype(float), mask=outside), axis=0, weights=weights)
+    ours, _, _ = combine(piled(values), "average", "minmax", 985, 1100, weights=weights)
+    assert differing(ours, theirs) <= 1e-5
+
+
+def test_clipping_sees_scaled_values():
+    values, scales = night(12, 6, BIG), np.linspace(0.5, 2, 12)
+    brought, _, _ = combine(piled(values * scales[:, None, None].astype(np.float32)), "average", "sigclip")
+    ours, _, _ = combine(piled(values), "average", "sigclip", scales=scales)
+    assert differing(ours, brought) <= 1e-5
+
+
+# --- Sorting --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("n", range(1, 12))
+def test_a_network_sorts_all_zeros_and_ones_and_so_everything(n):
+    every = ((np.arange(2**n) >> np.arange(n)[:, None]) & 1).astype(np.float32)
+    np.testing.assert_array_equal(pile.sort(every), np.sort(every, axis=0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 13, 15, 31, 60, 64])
+def test_sorting_gives_the_bits_of_numpys(n):
+    values = np.random.default_rng(n).normal(1000, 10, (n, 37, 451)).astype(np.float32)
+    values[np.random.default_rng(1).random(values.shape) < 0.05] = np.inf
+    assert pile.sort(values).tobytes() == np.sort(values, axis=0).tobytes()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 9, 16, 23, 60])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.7])
+def test_a_median_of_good_values_is_numpys_masked_median(n, share):
+    rng = np.random.default_rng(n)
+    values = rng.normal(0, 1, (n, 20, 33)).astype(np.float32)
+    good = rng.random(values.shape) >= share
+    expected = np.full(values.shape[1:], np.nan, np.float32)
+    for place in np.argwhere(good.any(axis=0)):
+        at = (slice(None), *place)
+        expected[tuple(place)] = np.median(values[at][good[at]])
+    np.testing.assert_array_equal(pile.median(values, good), expected)
+
+
+def test_more_pixels_than_fit_into_the_cache_are_sorted_alike(monkeypatch):
+    values, good = night(7, 8, (40, 50)), np.random.default_rng(8).random((7, 40, 50)) > 0.2
+    whole = pile.median(values, good)
+    monkeypatch.setattr(pile, "_chunks", lambda n, pixels: [slice(k, k + 13) for k in range(0, pixels, 13)])
+    np.testing.assert_array_equal(pile.median(values, good), whole)
 
 
 # --- Rejection ------------------------------------------------------------------------------------------------------
@@ -101,7 +208,7 @@ def test_limits_below_and_above_are_not_mixed_up():
     assert pixel(values, sigma=1.0, method="average", low=3, high=10)[0] == pytest.approx(101.2)
 
 
-@pytest.mark.parametrize("clip", ["sigclip", "minmax"])
+@pytest.mark.parametrize("clip", ["sigclip", "extrema"])
 @pytest.mark.parametrize("values", [[7.0], [7.0, 9.0]])
 def test_one_or_two_values_survive_sigma_clipping_and_too_few_ranks(clip, values):
     data, _, count = pixel(values, sigma=1.0, method="average", clip=clip, low=3, high=3, nlow=1, nhigh=1)
@@ -141,7 +248,7 @@ def test_where_no_image_has_data_there_is_none(method):
 @pytest.mark.parametrize("method", ["average", "median"])
 @pytest.mark.parametrize("clip", pile.CLIPPINGS)
 def test_what_is_not_a_number_is_absent_and_spoils_nothing(method, clip):
-    how = {"low": 0, "high": 1000} if clip == "extrema" else {"low": 3, "high": 3, "nhigh": 0}
+    how = {"low": 0, "high": 1000} if clip == "minmax" else {"low": 3, "high": 3, "nhigh": 0}
     data, sigma, count = pixel(
         [100.0, np.nan, 102, 104],
         sigma=[1, np.nan, 1, 1],
@@ -194,6 +301,64 @@ def test_claimed_sigma_is_the_scatter_of_the_result(method, n):
     assert np.std((data - truth) / sigma) == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("n", [3, 4, 5, 9, 30])
+@pytest.mark.parametrize("ratio", [2.24, 4.0])
+def test_claimed_sigma_of_a_median_of_unequal_values_is_its_scatter(n, ratio):
+    sigmas = np.geomspace(1, ratio, n)[:, None, None]
+    values = np.random.default_rng(n).normal(50, 1, (n, 150, 200)) * sigmas + 50 * (1 - sigmas)
+    data, sigma, _ = combine(piled(values, sigmas), "median", "none")
+    assert np.std((data - 50) / sigma) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 30])
+def test_the_observed_scatter_is_that_of_the_values(n):
+    values = np.random.default_rng(n).normal(50, 5, (n, 150, 200))
+    variance, ratio = pile.combine_observed(piled(values, 4.0), "median", "sigclip", 6, 6)[3:]
+    assert np.sqrt(np.median(variance)) == pytest.approx(5, rel=0.02)
+    assert np.sqrt(np.median(ratio)) == pytest.approx(1.25, rel=0.02)
+
+
+def test_one_value_has_no_scatter():
+    assert np.isnan(pile.combine_observed(piled(np.ones((1, *SHAPE))))[3]).all()
+
+
+def test_scales_go_for_sigmas_too():
+    data, sigma, _ = combine(piled([[[10.0]], [[30.0]]], 2.0), "average", "none", scales=[3, 1])
+    assert (float(data[0, 0]), float(sigma[0, 0])) == (30, pytest.approx(np.sqrt(36 + 4) / 2))
+
+
+# --- The pile -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("memory", [500e6, 1])
+def test_images_are_dropped_and_looked_at_wherever_they_lie(memory):
+    values = np.arange(5)[:, None, None] * np.ones((5, *SHAPE))
+    held = piled(values, memory=memory)
+    held.drop([1, 3])
+    held.add(values[1] + 10, values[1] + 1, np.zeros(SHAPE))
+    assert held.count == 4
+    assert [float(held.image(k)[0][0, 0]) for k in range(4)] == [0, 2, 4, 11]
+    assert next(held.strips())[1][:, 0, 0].tolist() == [0, 2, 4, 11]
+
+
+@pytest.mark.parametrize("memory", [500e6, 1])
+def test_flags_can_be_changed(memory):
+    held = piled(np.arange(3)[:, None, None] * np.ones((3, *SHAPE)), memory=memory)
+    held.drop([0])
+    flags = np.zeros(SHAPE, np.uint8)
+    flags[2, 3] = POOR
+    held.flag(1, flags)
+    data, _, count = combine(held, "average", "none")
+    assert (data[2, 3], count[2, 3], data[0, 0], count.sum()) == (1, 1, 1.5, 2 * count.size - 1)
+
+
+def test_more_images_than_expected_go_to_a_file():
+    values = night(9)
+    held = Pile(values.shape[1:], 2, 20 * 30 * pile.BYTES * 5)
+    for image in values:
+        held.add(image, np.full_like(image, 10), np.zeros(image.shape))
+    assert held._file is not None
+    np.testing.assert_array_equal(combine(held)[0], combine(piled(values, 10.0))[0])
+
+
 # --- Memory ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("clip", pile.CLIPPINGS)
 @pytest.mark.parametrize("method", pile.METHODS)
@@ -202,7 +367,7 @@ def test_a_limit_of_memory_changes_no_bit(method, clip):
     values = night(11, 7, (23, 31))
     sigma = rng.uniform(5, 15, values.shape).astype(np.float32)
     flags = rng.choice([GOOD, GOOD, GOOD, POOR, ABSENT], values.shape)
-    limits = {"low": 980, "high": 1300} if clip == "extrema" else {"low": 2, "high": 3}
+    limits = {"low": 980, "high": 1300} if clip == "minmax" else {"low": 2, "high": 3}
     how = {"method": method, "clip": clip, "weights": rng.uniform(1, 2, 11), **limits}
     whole = combine(piled(values, sigma, flags), **how)
     for memory in (1, 100e3):
@@ -230,6 +395,42 @@ def test_the_limit_of_memory_is_kept(method, megabytes):
     assert peak < megabytes * 1e6
 
 
+LARGE = """
+import resource, sys, zlib
+sys.path.insert(0, {scripts!r})
+import numpy as np
+from astropy.io import fits
+from firstlight import masters
+from firstlight.frame import Frame
+
+noise = np.random.default_rng(1).normal(1000, 8, 1 << 21).astype(np.float32)
+sigma = np.full((2048, 2048), 8, np.float32)
+
+def frames():
+    for number in range(60):
+        start = 34567 * number % (1 << 20)
+        data = np.resize(noise[start : start + (1 << 20)], (2048, 2048))
+        data[7 * number, 31 * number] += 5000
+        yield Frame(data, fits.Header(), sigma, None, "electron")
+
+master = masters.master_bias(frames(), 60, float(sys.argv[1]) * 1e6, method="median", clip="sigclip", low=4, high=4)
+assert master.header["NCOMBINE"] == 60
+print(*(zlib.crc32(part) for part in (master.data, master.sigma, master.mask, master.count)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_60_frames_of_2048x2048_keep_a_limit_of_300_megabytes_and_every_bit():
+    code = LARGE.format(scripts=str(Path(pile.__file__).parents[1]))
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", code, limit], stdout=subprocess.PIPE, text=True)
+        for limit in ("300", "6000")
+    ]
+    (bits, peak), (free_bits, free_peak) = (job.communicate()[0].splitlines() for job in jobs)
+    assert bits == free_bits
+    assert float(peak) < 500 < float(free_peak)
+
+
 # --- Mistakes -------------------------------------------------------------------------------------------------------
 def test_an_image_of_another_shape_is_refused_with_both_shapes():
     held = piled(np.zeros((1, *SHAPE)))
@@ -244,3 +445,8 @@ def test_an_image_of_another_shape_is_refused_with_both_shapes():
 def test_an_unknown_way_is_refused_with_those_there_are(how, sentence):
     with pytest.raises(ValueError, match=sentence):
         combine(piled(np.zeros((1, *SHAPE))), **how)
+
+
+def test_limits_that_keep_nothing_are_refused():
+    with pytest.raises(ValueError, match="low is 4.0 and high is 4.0: set both"):
+        combine(piled(np.zeros((2, *SHAPE))), clip="minmax", low=4.0, high=4.0)

@@ -5,53 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from firstlight import calibrate, cosmic, io, masters, reduce
+from firstlight import calibrate, cosmic, io, reduce
 from firstlight.frame import Frame, Mask
 from firstlight.reduce import Reduction
+from sensor import EXPOSURE, GAIN, READ_NOISE, Detector
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not DATA.exists(), reason="the folder of real frames ../shared/data is absent")
 
-GAIN, READ_NOISE, EXPOSURE = 0.8, 5.0, 60.0
 NO_HITS = {"cosmic_ray": {"method": "none"}}
-COMBINATION = {"method": "median", "clip": "sigclip", "low": 4.0, "high": 4.0}
-
-
-class Detector:
-    """A sensor of known pixels; frames come as raw ADU, rounded, with Poisson and read noise."""
-
-    def __init__(self, shape=(150, 200), seed=1, dark_rate=0.5):
-        self.rng = np.random.default_rng(seed)
-        self.shape = shape
-        self.bias = 500 + self.rng.normal(0, 3, shape)  # ADU
-        self.dark_rate = self.rng.uniform(0.5, 1.5, shape) * dark_rate  # e-/s
-        self.response = self.rng.normal(1, 0.03, shape)
-
-    def raw(self, light=0.0, exposure=EXPOSURE, extra=0.0, dtype=np.uint16, **cards):
-        """A raw frame of some light (e-, at response 1) as (data, header); extra electrons where there are hits."""
-        electrons = self.rng.poisson(np.maximum(light * self.response + self.dark_rate * exposure, 0)).astype(float)
-        adu = (electrons + extra + self.rng.normal(0, READ_NOISE, self.shape)) / GAIN + self.bias
-        header = fits.Header({"EGAIN": GAIN, "RDNOISE": READ_NOISE, "EXPTIME": exposure, "INSTRUME": "cam", **cards})
-        data = np.clip(np.round(adu), 0, 65535)
-        return data.astype(dtype), header
-
-    def frame(self, *args, **cards):
-        data, header = self.raw(*args, **cards)
-        return reduce.prepare(data, header, {"FLFRAME": "one"})
-
-    def masters(self, n, dark_exposure=EXPOSURE, flat_light=20000.0):
-        """Master bias, dark and flat of n frames each, as the chain makes them."""
-
-        def reduced(kind, count, reduction, *args):
-            return (reduce.reduce(self.frame(*args), reduction) for _ in range(count))
-
-        bias = masters.master_bias(reduced("bias", n, Reduction("bias"), 0.0, 0.0), n, **COMBINATION)
-        dark = masters.master_dark(
-            reduced("dark", n, Reduction("dark", bias=bias), 0.0, dark_exposure), n, **COMBINATION
-        )
-        for_flats = Reduction("flat", bias=bias, dark=dark)
-        flat = masters.master_flat(reduced("flat", n, for_flats, flat_light, 2.0), n, **COMBINATION)
-        return {"bias": bias, "dark": dark, "flat": flat}
 
 
 def pulls(out, light, clean=None):
@@ -131,7 +93,7 @@ def test_saturation_comes_from_the_camera_before_the_options_before_the_file():
 def test_a_gain_in_the_configuration_wins_over_the_header():
     out = reduce.reduce(Detector(shape=(8, 8)).frame(100.0), Reduction("bias", cameras={"gain": 2.0}))
     assert out.header["FLGAIN"] == 2.0
-    assert np.median(out.sigma) == pytest.approx(READ_NOISE)
+    assert np.median(out.sigma) == pytest.approx(np.hypot(READ_NOISE, 2.0 / np.sqrt(12)))
 
 
 def test_without_a_known_gain_the_light_stays_in_adu_with_an_empirical_sigma():
@@ -181,11 +143,37 @@ def test_a_master_of_another_size_is_refused_in_words(kind):
 
 
 @pytest.mark.parametrize("kind", ["bias", "dark"])
-def test_a_master_in_another_unit_is_refused_in_words(kind):
+def test_a_master_of_another_measured_gain_is_brought_to_the_frames(kind):
     sensor = Detector(shape=(60, 60))
-    master = sensor.masters(3)[kind].with_(unit="adu")
-    with pytest.raises(ValueError, match=f"master {kind} is in adu but the frame is in electron"):
-        reduce.reduce(sensor.frame(), Reduction(**{kind: master}))
+    one, made = sensor.frame(300.0), sensor.masters(3)[kind]
+    same = reduce.reduce(one, Reduction(options=NO_HITS, **{kind: made}))
+
+    def scaled(factor, unit, gain):
+        cards = {"FLGAIN": gain, "FLSCATTR": made.header["FLSCATTR"] * factor}
+        return made.with_(cards, data=made.data * np.float32(factor), sigma=made.sigma * np.float32(factor), unit=unit)
+
+    for master in (scaled(1.01, "electron", 1.01 * GAIN), scaled(1 / GAIN, "adu", GAIN)):
+        out = reduce.reduce(one, Reduction(options=NO_HITS, **{kind: master}))
+        np.testing.assert_allclose(out.data, same.data, atol=0.01)
+        np.testing.assert_allclose(out.sigma, same.sigma, rtol=1e-4)
+
+
+def test_a_master_in_electrons_of_unknown_gain_is_refused_for_a_frame_in_adu():
+    sensor = Detector(shape=(60, 60))
+    data, header = sensor.raw()
+    del header["EGAIN"]
+    one = reduce.prepare(data, header, {})
+    with pytest.raises(ValueError, match="master bias is in electron but the frame is in adu: same gain for both?"):
+        reduce.reduce(one, Reduction(bias=sensor.masters(3)["bias"].with_({"FLGAIN": "unknown"})))
+
+
+def test_a_master_in_electrons_is_brought_to_a_frame_in_adu():
+    sensor = Detector(shape=(60, 60))
+    data, header = sensor.raw()
+    del header["EGAIN"]
+    out = reduce.reduce(reduce.prepare(data, header, {}), Reduction(options=NO_HITS, bias=sensor.masters(30)["bias"]))
+    assert out.unit == "adu"
+    assert np.median(out.data) == pytest.approx(30 / GAIN, rel=0.05)
 
 
 # --- The chain against the truth ------------------------------------------------------------------------------------

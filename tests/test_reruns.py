@@ -172,23 +172,31 @@ def whole_chain(folder, **more):
     return {"light": lights, "grid": 1, "align": lights, "combine": 2, "preview": 2, "picture": 1} | more
 
 
+CALIBRATIONS = {"detector": 1, "master_bias": 1, "master_dark": 1, "master_flat": 2}
+
+
 def test_a_bias_added(folder):
     folder.add("Bias_004.fits")
-    folder.expect(whole_chain(folder, master_bias=1, master_dark=1, master_flat=2))
+    folder.expect(whole_chain(folder, **CALIBRATIONS))
 
 
 def test_a_bias_removed(folder):
     (folder.raw / "Bias_001.fits").unlink()
-    folder.expect(whole_chain(folder, master_bias=1, master_dark=1, master_flat=2))
+    folder.expect(whole_chain(folder, **CALIBRATIONS))
 
 
 def test_a_bias_changed(folder):
     change_pixels(folder.raw / "Bias_001.fits")
-    folder.expect(whole_chain(folder, master_bias=1, master_dark=1, master_flat=2))
+    folder.expect(whole_chain(folder, **CALIBRATIONS))
 
 
-def test_a_flat_removed(folder):
+def test_a_flat_removed_that_gain_was_measured_from(folder):
     (folder.raw / "Flat_V_001.fits").unlink()
+    folder.expect(whole_chain(folder, **CALIBRATIONS))
+
+
+def test_another_flat_removed(folder):
+    (folder.raw / "Flat_V_003.fits").unlink()
     lights = n_lights(folder, "V")
     reference_in_v = "_V_" in folder.reference().name
     jobs = {"master_flat": 1, "light": lights, "align": lights} | CHAIN
@@ -209,8 +217,7 @@ def test_all_flats_of_a_filter_removed(folder):
     """Other masters than before, without any that is new: the lights are made anew without."""
     for flat in folder.raw.glob("Flat_V*"):
         flat.unlink()
-    jobs = whole_chain(folder) if "_V_" in folder.reference().name else {"align": n_lights(folder, "V")} | CHAIN
-    folder.expect(jobs | {"light": n_lights(folder, "V")})
+    folder.expect(whole_chain(folder, **CALIBRATIONS | {"master_flat": 1}))
 
 
 # Options, code, libraries

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simulated_night as sim
 from astropy.io import fits
-from firstlight import astrometry, catalogue, header, io, raw, solve, sources
+from firstlight import astrometry, catalogue, io, pointing, raw, solve, sources
 from firstlight.frame import Frame
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -41,8 +41,12 @@ def field(wcs, count=80, seed=1, noise=0.1, extra=0.2):
     return table[np.argsort(-table["flux"])], stars[np.argsort(stars["mag"])]
 
 
-def solved(table, stars, head=None, centre=CENTRE, scale=SCALE, **options):
-    return solve.solve(table, head if head is not None else fits.Header(), SHAPE, stars, centre, scale, **options)
+OWN = ("header", "patterns", "seiza")  # the rungs that need nothing installed beside
+
+
+def solved(table, stars, head=None, centre=CENTRE, scale=SCALE, order=OWN, **options):
+    head = head if head is not None else fits.Header()
+    return solve.solve(table, head, SHAPE, stars, centre, scale, order=order, **options)
 
 
 def error_in_pixels(wcs, truth, xy=CORNERS):
@@ -52,11 +56,12 @@ def error_in_pixels(wcs, truth, xy=CORNERS):
 # ---- simulated fields ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("engine", ["patterns", "seiza"])
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("angle", [0, 93, 201])
-def test_any_rotation_and_parity(angle, mirror):
+def test_any_rotation_and_parity(angle, mirror, engine):
     truth = a_wcs(angle=angle, mirror=mirror)
-    solution = solved(*field(truth))
+    solution = solved(*field(truth), order=[engine])
     assert error_in_pixels(solution.wcs, truth) < 0.15
     assert np.sign(np.linalg.det(solution.wcs.pixel_scale_matrix)) == (1 if mirror else -1)
 
@@ -153,7 +158,7 @@ def test_wrong_header_wcs_is_refused_and_the_next_rung_taken(count):
     truth = a_wcs()
     table, stars = field(truth, count=count)
     solution = solved(table, stars, with_wcs(a_wcs((35.25, 57.12))))
-    assert [(a.engine, a.wcs is None) for a in solution.attempts] == [("header", True), ("seiza", False)]
+    assert [(a.engine, a.wcs is None) for a in solution.attempts] == [("header", True), ("patterns", False)]
     assert "stars agree with the catalogue" in solution.attempts[0].reason
     assert error_in_pixels(solution.wcs, truth) < 0.15
 
@@ -191,8 +196,8 @@ def unsolvable(name):
         ("no stars", "0 stars in the frame"),
         ("no catalogue", "no catalogue"),
         ("empty catalogue", "no catalogue"),
-        ("catalogue of 3 stars", "only 3 catalog stars"),
-        ("wrong field", "no solution near 35.000 \\+57.000 at 2.0"),
+        ("catalogue of 3 stars", "only 3 stars in the catalogue"),
+        ("wrong field", "no solution within 2 deg of 35.000 \\+57.000, 2 arcsec/pix .*then .*any scale"),
         ("all in one place", "no solution"),
     ],
 )
@@ -216,10 +221,11 @@ def test_a_guess_that_takes_too_long_does_not_keep_the_next_from_its_turn():
     assert error_in_pixels(solved(*field(truth, count=120), scale=None, time_limit=3.0).wcs, truth) < 0.15
 
 
-@pytest.mark.parametrize("centre", [(400.0, 57.0), (35.0, 95.0), (float("nan"), 0.0)])
-def test_a_pointing_that_makes_no_sense_is_a_reason(centre):
-    solution = solved(*field(a_wcs(), count=40), centre=centre, time_limit=3.0)
-    assert solution.wcs is None and solution.attempts[-1].reason
+@pytest.mark.parametrize("centre", [(215.0, -57.0), (35.0, 95.0), (float("nan"), 0.0)])
+def test_a_pointing_that_makes_no_sense_is_passed_over(centre):
+    """The catalogue was made for the target, so its own place is as good a hint."""
+    truth = a_wcs()
+    assert error_in_pixels(solved(*field(truth, count=60), centre=centre).wcs, truth) < 0.15
 
 
 def test_none_tries_and_believes_nothing():
@@ -236,7 +242,7 @@ def test_the_whole_reason_is_in_the_file(tmp_path):
     io.write_frame(tmp_path / "light.fits", frame)
     head = io.read_header(tmp_path / "light.fits")
     assert head["FLSOLVED"] is False
-    assert "no WCS in the header" in head["FLUNSOLV"] and "only 3 catalog stars" in head["FLUNSOLV"]
+    assert "no WCS in the header" in head["FLUNSOLV"] and "only 3 stars in the catalogue" in head["FLUNSOLV"]
 
 
 # ---- real frames -----------------------------------------------------------------------------------------------------
@@ -263,10 +269,10 @@ def test_all_frames_of_hatp32_wide_are_solved():
     middles = []
     for path in paths:
         frame, table = detected(path)
-        centre, scale = header.coordinates(frame.header), header.pixel_scale(frame.header)
-        solution = solve.solve(table, frame.header, frame.shape, stars, centre[:2], scale[0])
+        centre, scale = pointing.places(frame.header), pointing.pixel_scale(frame.header)
+        solution = solve.solve(table, frame.header, frame.shape, stars, centre, scale[0])
         assert solution.wcs is not None, f"{path.name}: {[str(a) for a in solution.attempts]}"
-        assert abs(solve._scale(solution.wcs) - 5.16) < 0.02
+        assert abs(astrometry.scale_of(solution.wcs) - 5.16) < 0.02
         x, y = solution.wcs.all_world2pix([target], 0)[0]
         assert 0 < x < 650 and 0 < y < 500
         middles.append(solution.wcs.all_pix2world([[325, 250]], 0)[0])

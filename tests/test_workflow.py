@@ -51,6 +51,20 @@ def test_xo1(xo1):
     assert image.size == (1024, 1024) and np.asarray(image).std() > 2
 
 
+def measured(table):
+    """The rows of a table of a detector: quantity -> row."""
+    return {row["quantity"]: row for row in io.read_rows(table)}
+
+
+def test_gain_and_read_noise_of_xo1_are_measured(xo1):
+    """No header of it says a gain; its makers' figures are 1.33 e-/ADU and 16 e-."""
+    rows = measured(next(xo1.glob("masters/*/*/detector.csv")))
+    assert float(rows["gain"]["measured"]) == pytest.approx(1.33, rel=0.1)
+    assert float(rows["read noise"]["measured"]) == pytest.approx(16, rel=0.05)
+    header = fits.getheader(next(xo1.glob("lights/XO1-b/*/z/*.fits")))
+    assert (header["BUNIT"], header["SIGMASRC"]) == ("electron", "measured")
+
+
 def test_stars_of_xo1_agree_between_frames(xo1):
     """Frames aligned by WCS and by stars alone show their stars at one place: 0.3 arcsec, 0.45 pixel."""
     import sep
@@ -80,8 +94,14 @@ def test_hatp32(real, tmp_path):
 
 
 def test_catseye(real, tmp_path):
-    """Four calibrated lights, two with flats of another night; no WCS anywhere, so a stack on pixels, and a colour picture."""
-    reduced(tmp_path, "--config", f"raw={real / 'catseye_grzha'}", "results=out")
+    """Four calibrated lights, two with flats of another night; no WCS anywhere, so a stack on pixels, and a colour picture.
+
+    A gain of 2 that is stated, half as much again as pairs of flats show, is named and not used.
+    """
+    run = reduced(tmp_path, "--config", f"raw={real / 'catseye_grzha'}", "results=out", "header={append: {EGAIN: 2.0}}")
+    assert "gain 2 e-/ADU is stated, but gain 1.34" in run.text
+    for table in (tmp_path / "out" / "masters").rglob("detector.csv"):
+        assert float(measured(table)["gain"]["used"]) == pytest.approx(1.33, rel=0.1)
     lights = [fits.getheader(path) for path in (tmp_path / "out" / "lights").rglob("*.fits")]
     assert len(lights) == 4 and all(light["FLFLAT"] and light["FLDARK"] == 1 for light in lights)
     assert {path.parts[-3] for path in (tmp_path / "out" / "masters").rglob("flat_*.fits")} == {

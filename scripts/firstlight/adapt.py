@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from astropy.io import fits
 
-from . import header, io, job, raw, reduce
+from . import header, io, job, pairs, raw, reduce
 from .frame import Frame, Unusable
 
 
@@ -26,9 +27,53 @@ def reduction(snakemake, kind: str) -> reduce.Reduction:
         kind=kind,
         cameras=options["cameras"],
         options=options,
+        masks={path: io.read_mask(path) for path in options.get("masks", ())},
         equal_exposure=options["equal_exposure"],
+        measured=_measured(snakemake.input.get("detector")),
         **io.read_masters(snakemake.input),
     )
+
+
+def _measured(path) -> pairs.Measured:
+    """What pairs of frames told of the detector; nothing where there were none."""
+    if path is None:
+        return pairs.Measured()
+    rows = {row["quantity"]: row for row in io.read_rows(path)}
+    numbers = [rows[name][column] for name in ("gain", "read noise in adu") for column in ("measured", "error")]
+    return pairs.Measured(*(float(number) if number else None for number in numbers))
+
+
+def detector(snakemake) -> None:
+    """Measure gain and read noise from pairs of raw frames, write them beside what is stated."""
+    options, settings = snakemake.params.options, reduction(snakemake, "bias")
+    trimmed, beside, saturation, stated = [], [], [], header.Detector()
+    for path, facts in zip(snakemake.input.raw, snakemake.params.facts, strict=True):
+        frame = None
+        with job.dropping(lambda reason, path=path: print(f"left out {path}: {reason}")):
+            frame = reduce.step(
+                "trim", raw_frame(path, facts | {"FLFRAME": raw.stem(path)}, options["header"]), settings
+            )
+            stated = header.detector(frame.header, options["cameras"])
+            steps = (frame.header.get("FLADCSTP", 0) ** 2 / 12, frame.header.get("OVSCNOIS", 0) ** 2)
+            beside.append(sum(steps))
+            saturation.append(frame.header.get("SATURATE"))
+        trimmed.append(frame)
+    number = snakemake.params.bias
+    dark, lit = _pairs(trimmed[:number]), _pairs(trimmed[number:])
+    level = np.mean([one for pair in dark for one in pair], axis=0) if dark else 0.0
+    found = pairs.detector(dark, lit, level, np.median(beside or [0]), min(filter(None, saturation), default=None))
+    rows, sentences = pairs.table(found, stated, options["detector"]["tolerance"], len(dark), len(lit))
+    for sentence in sentences:
+        print(sentence)
+        if "is stated, but" in sentence:
+            job.tell(f"{snakemake.wildcards.camera}: {sentence}")
+    io.write_rows(snakemake.output[0], rows)
+
+
+def _pairs(frames) -> list[tuple]:
+    """Neighbours (first and second, third and fourth ...) of which both could be read and have one shape."""
+    both = [(a, b) for a, b in zip(frames[::2], frames[1::2], strict=True) if a is not None and b is not None]
+    return [(a.data, b.data) for a, b in both if a.shape == b.shape == both[0][0].shape]
 
 
 def master(snakemake, combine) -> None:
@@ -38,6 +83,8 @@ def master(snakemake, combine) -> None:
     settings = reduction(snakemake, kind)
     combination = dict(options[snakemake.rule])
     memory = combination.pop("memory") * 1e6
+    if kind == "dark":
+        combination["known_level"] = settings.bias is not None
 
     def frames():
         for path, facts in zip(snakemake.input.raw, snakemake.params.facts, strict=True):
@@ -47,7 +94,8 @@ def master(snakemake, combine) -> None:
 
     with job.dropping(lambda reason: io.write_dropped(snakemake.output[0], snakemake.rule, reason), Unusable):
         product = combine(frames(), len(snakemake.input.raw), memory, **combination)
-        io.write_frame(snakemake.output[0], product)
+        coverage = io.image_hdu("COVERAGE", product.count, "number of frames that count in each pixel")
+        io.write_frame(snakemake.output[0], product, [coverage])
         print(f"{product.header['NCOMBINE']} frames, level {product.header['FLLEVEL']:.2f} {product.unit}")
 
 

@@ -139,6 +139,72 @@ def refit(wcs, xy: np.ndarray, sky: np.ndarray, shift_only: bool = False):
     return new
 
 
+def polynomial(xy: np.ndarray, middle, half: float, order: int) -> np.ndarray:
+    """Terms x^i y^j with i + j <= order, lowest powers first, of pixels (n, 2) counted from `middle` in units of `half`."""
+    x, y = ((np.asarray(xy, float) - middle) / half).T
+    return np.column_stack([x**i * y**j for i, j in powers(order)])
+
+
+def powers(order: int) -> list[tuple[int, int]]:
+    """Exponents (i, j) of the terms of `polynomial`: 1, x, y, x^2, x y, y^2 ..."""
+    return [(total - j, j) for total in range(order + 1) for j in range(total + 1)]
+
+
+def fit_sip(xy: np.ndarray, sky: np.ndarray, shape, order: int):
+    """Least-squares TAN-SIP WCS through pixels (n, 2) from 0 and sky positions (n, 2) in degrees.
+
+    With u, v the pixels from the centre of an image of shape (ny, nx), which becomes CRPIX, the plane is CD (u + A(u, v),
+    v + B(u, v)), A and B of the orders 2 to `order` (Shupe et al. 2005, ASP Conf. 347, 491). A polynomial in all its
+    coefficients, so it is one linear fit; it is repeated while the tangent point moves to the centre. The inverse terms
+    AP, BP are fitted to the same polynomial over the image. order 0 and 1 give a plain TAN.
+    """
+    middle = (np.array(shape[::-1], float) - 1) / 2
+    half = max(shape) / 2
+    order = max(order, 1)
+    design = polynomial(xy, middle, half, order)
+    crval = sky[0]
+    for _ in range(4):
+        coefficients = np.linalg.lstsq(design, to_plane(sky, crval), rcond=None)[0]
+        crval = from_plane(coefficients[:1], crval)[0]
+    cd = coefficients[1:3].T / half
+    wcs = tangent_wcs(crval, middle, cd)
+    if order > 1:
+        _bend(wcs, np.linalg.solve(cd, coefficients.T).T, half, order, middle)
+    return wcs
+
+
+def _bend(wcs, terms: np.ndarray, half: float, order: int, middle) -> None:
+    """Give a TAN WCS the SIP terms (k, 2) of `polynomial`, in pixels; its linear part has the first three."""
+    from astropy.wcs import Sip
+
+    a, b, ap, bp = (np.zeros((order + 1, order + 1)) for _ in range(4))
+    for (i, j), term in zip(powers(order), terms, strict=True):
+        if i + j > 1:
+            a[i, j], b[i, j] = term / half ** (i + j)
+    edge = np.linspace(-1, 1, 13)
+    u, v = (half * grid.ravel() for grid in np.meshgrid(edge, edge))
+    uv = np.column_stack([u, v])
+    bent = uv + polynomial(uv, 0, half, order)[:, 3:] @ terms[3:]
+    back = np.linalg.lstsq(polynomial(bent, 0, half, order), uv - bent, rcond=None)[0]
+    for (i, j), term in zip(powers(order), back, strict=True):
+        ap[i, j], bp[i, j] = term / half ** (i + j)
+    wcs.sip = Sip(a, b, ap, bp, np.asarray(middle) + 1)
+    wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
+    wcs.wcs.set()
+
+
+def scale_of(wcs) -> float:
+    """Side of a pixel in arcsec, from its area."""
+    return float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600)
+
+
+def middle_of(wcs, shape) -> tuple[float, float]:
+    """Where on the sky (deg) the centre of an image of shape (ny, nx) lies."""
+    ny, nx = shape
+    ra, dec = wcs.all_pix2world([[(nx - 1) / 2, (ny - 1) / 2]], 0)[0]
+    return float(ra), float(dec)
+
+
 def to_plane(sky: np.ndarray, crval) -> np.ndarray:
     """Gnomonic projection of (n, 2) degrees about crval: (n, 2) degrees on the tangent plane."""
     ra, dec = np.radians(np.asarray(sky, float).T)

@@ -13,32 +13,42 @@ from .frame import Frame, Mask, must_match
 STEPS = ("trim", "deviation", "gain", "cosmic_ray", "bias", "dark", "flat")
 
 
-def deviation(frame: Frame, gain: float | None, read_noise: float | None, level=None) -> Frame:
+def deviation(
+    frame: Frame,
+    gain: float | None,
+    read_noise: float | None,
+    level=None,
+    step: float = 0.0,
+    level_noise: float = 0.0,
+    source: str = "formula",
+) -> Frame:
     """Standard deviation of each pixel of a frame in ADU.
 
-        sigma^2 = max(E/g + (R/g)^2, (R/2g)^2)   [ADU^2]
+        sigma^2 = max(E/g + (R/g)^2, (R/2g)^2) + q^2/12 + o^2   [ADU^2]
 
     E is the light: S - B averaged over 5x5 pixels where the pixel lies within 5 sigma of that average, else S - B itself.
     (The pixel's own value would bias sigma low where it fluctuates low: 5-14 % of the mean below 30 electrons.)
     gain g in e-/ADU, read_noise R in e-; level B in ADU, an image (ny, nx) or a number: what is not light. A frame
-    without light (a bias) is given level=frame.data. With any of them None sigma is the local scatter of the frame.
+    without light (a bias) is given level=frame.data. step q and level_noise o in ADU: what the ADC rounds to, and the
+    noise of the overscan level that was subtracted. With gain, read noise or level unknown (None) sigma is the local
+    scatter of the frame. `source` is what the card SIGMASRC says where sigma is by the formula.
     """
+    known = {"FLGAIN": (float(gain), "[electron/adu] gain used")} if gain is not None else {}
     if gain is None or read_noise is None or level is None:
-        return frame.with_({"SIGMASRC": ("empirical", "sigma is the local scatter")}, sigma=local_scatter(frame.data))
+        known["SIGMASRC"] = ("empirical", "sigma is the local scatter")
+        return frame.with_(known, sigma=local_scatter(frame.data, step or 1.0))
     floor = np.float32((read_noise / gain) ** 2)
+    beside = np.float32(step**2 / 12 + level_noise**2)
 
     def variance(light):
-        return np.maximum(light / np.float32(gain) + floor, floor / 4)
+        return np.maximum(light / np.float32(gain) + floor, floor / 4) + beside
 
     light = np.subtract(frame.data, level, dtype=np.float32)
     smooth = _box_mean(light, 5)
     expected = np.where(np.abs(light - smooth) < 5 * np.sqrt(variance(smooth)), smooth, light)
-    keywords = {
-        "SIGMASRC": ("formula", "sigma from gain and read noise"),
-        "FLGAIN": (float(gain), "[electron/adu] gain used"),
-        "FLRDNOIS": (float(read_noise), "[electron] read noise used"),
-    }
-    return frame.with_(keywords, sigma=np.sqrt(variance(expected)))
+    known["SIGMASRC"] = (source, "sigma from gain and read noise")
+    known["FLRDNOIS"] = (float(read_noise), "[electron] read noise used")
+    return frame.with_(known, sigma=np.sqrt(variance(expected)))
 
 
 def gain(frame: Frame, gain: float | None) -> Frame:
@@ -103,10 +113,11 @@ def interpolate(frame: Frame, bits: int = Mask.UNUSABLE & ~Mask.NO_DATA) -> Fram
     return frame.with_(data=data, mask=mask)
 
 
-def local_scatter(data: np.ndarray, block: int = 64) -> np.ndarray:
+def local_scatter(data: np.ndarray, step: float = 1.0, block: int = 64) -> np.ndarray:
     """Noise of a frame from itself: in each block the clipped scatter of differences of pixels two columns apart.
 
-    Differences see the noise and not the level; the scatter of d = a - b is sqrt(2) times that of a pixel. float32 (ny, nx).
+    Differences see the noise and not the level; the scatter of d = a - b is sqrt(2) times that of a pixel. `step` is what
+    whole numbers were rounded to. float32 (ny, nx).
     """
     from scipy.ndimage import zoom
 
@@ -117,21 +128,28 @@ def local_scatter(data: np.ndarray, block: int = 64) -> np.ndarray:
     grid = np.empty((len(ys) - 1, len(xs) - 1), np.float32)
     for j, (y0, y1) in enumerate(zip(ys[:-1], ys[1:], strict=True)):
         for i, (x0, x1) in enumerate(zip(xs[:-1], xs[1:], strict=True)):
-            grid[j, i] = robust_scatter(difference[y0:y1, x0:x1]) / np.sqrt(2)
+            grid[j, i] = robust_scatter(difference[y0:y1, x0:x1], step) / np.sqrt(2)
     return zoom(grid, (ny / grid.shape[0], nx / grid.shape[1]), order=1, mode="nearest", grid_mode=True).astype(
         np.float32
     )
 
 
-def robust_scatter(values: np.ndarray) -> float:
+def robust_scatter(values: np.ndarray, step: float = 1.0) -> float:
     """Standard deviation of the core of a distribution, from the 16th to the 84th percentile; whole numbers have at
-    least that of their rounding."""
+    least that of their rounding to multiples of `step`."""
     values = values[np.isfinite(values)]
     if values.size < 8:
         return float("nan")
-    low, high = np.percentile(values, [15.8655, 84.1345])
-    rounded = np.mean(values == np.round(values)) > 0.9  # not in frames of floats, which may run from 0 to 1
-    return max(float(high - low) / 2, float(1 / np.sqrt(12)) if rounded else 0.0)
+    core = (0.158655, 0.841345)
+    if np.mean(values == np.round(values)) <= 0.9:  # frames of floats may run from 0 to 1
+        low, high = np.quantile(values, core)
+        return float(high - low) / 2
+    # Between whole numbers the share below is interpolated, else the result would be a whole number itself.
+    steps, counts = np.unique(values, return_counts=True)
+    if len(steps) < 3:
+        return step / np.sqrt(12)
+    low, high = np.interp(core, np.cumsum(counts)[:-1] / values.size, (steps[:-1] + steps[1:]) / 2)
+    return max(float(high - low) / 2, step / np.sqrt(12))
 
 
 def _blanked(frame: Frame) -> Frame:
@@ -144,8 +162,10 @@ def _blanked(frame: Frame) -> Frame:
 
 
 def _subtract(frame: Frame, master: Frame | None, factor: float, what: str, keyword: str) -> Frame:
-    if master is None or factor == 0:
-        return frame.with_({keyword: (0.0 if master is not None else False, f"{what}: not subtracted")})
+    if master is None:
+        return frame.with_({keyword: (False, f"no {what}")})
+    if factor == 0:
+        return frame.with_({keyword: (0.0, f"{what}: subtracted with the dark, which holds it")})
     must_match(frame, master, what)
     factor = np.float32(factor)
     sigma = frame.sigma

@@ -78,7 +78,7 @@ def combine(
     scale: str = "stars",
     weight: str = "noise",
     background: str = "plane",
-    memory: float = 500e6,
+    memory: float = 1000e6,
 ) -> Stack:
     """Combine frames on one grid.
 
@@ -96,8 +96,9 @@ def combine(
     if not inputs:
         raise Unusable("no usable frame to combine")
     fwhm = float(np.median([i.fwhm for i in inputs if i.fwhm > 0] or [3.0]))
-    # Wide enough that wings lost in the worst seeing do not pass for transparency: 0.1 % of a star at 3 FWHM, 2 % at 1.6.
-    radius = 3.0 * max([i.fwhm for i in inputs if i.fwhm > 0] or [3.0])
+    # Wide enough that wings lost in the worst seeing do not pass for transparency: between 2.3 and 3.6 pixels of seeing
+    # a Moffat profile of beta 2.5 changes by 1.1 % within 3.5 FWHM, of beta 4 by 0.09 %; within 3 by 1.7 and 0.2 %.
+    radius = 3.5 * max([i.fwhm for i in inputs if i.fwhm > 0] or [3.0])
     for one in inputs:
         one.flux = fluxes(one.read(), stars, radius) if scale == "stars" else np.zeros(0)
     known = [one.noise for one in inputs if one.noise > 0]

@@ -6,6 +6,31 @@ import difflib
 from datetime import date
 from pathlib import Path
 
+# What combining is called elsewhere (AstroDART, ccdproc), and here.
+COMBINING = ("master_bias", "master_dark", "master_flat", "combine")
+OTHER_KEYS = {
+    "combining_method": "method",
+    "clipping_method": "clip",
+    "minclip": "low",
+    "low_thresh": "low",
+    "sigma_clip_low_thresh": "low",
+    "minmax_clip_min": "low",
+    "maxclip": "high",
+    "high_thresh": "high",
+    "sigma_clip_high_thresh": "high",
+    "minmax_clip_max": "high",
+}
+OTHER_CLIPPINGS = {
+    "sigma_clip": "sigclip",
+    "sigmaclip": "sigclip",
+    "sigma_clipping": "sigclip",
+    "clip_extrema": "extrema",
+    "extrema_clipping": "extrema",
+    "minmax_clip": "minmax",
+    "minmax_clipping": "minmax",
+}
+OTHER_METHODS = {"mean": {}, "scaled": {"scale": "level"}, "weighted": {"weight": "noise"}}  # averages all three
+
 
 class ConfigError(ValueError):
     """Something in the configuration is wrong; the message says what and how to mend it."""
@@ -19,7 +44,7 @@ def complete(config: dict, schema: dict) -> dict:
     """
     from jsonschema import Draft202012Validator
 
-    config = _as_described(config, schema)
+    config = _as_described({key: _translated(key, value) for key, value in config.items()}, schema)
     faults = sorted(
         Draft202012Validator(schema).iter_errors(config), key=lambda fault: list(map(str, fault.absolute_path))
     )
@@ -33,6 +58,33 @@ def read_schema(path) -> dict:
     import yaml
 
     return yaml.safe_load(Path(path).read_text())
+
+
+def _translated(name: str, section):
+    """A section on combining with other programs' names exchanged for ours, a catalogue's source as its section; all
+    else as it is."""
+    if name == "catalogue" and not isinstance(section, (dict, list, type(None))):
+        return {"source": section}
+    if name not in COMBINING or not isinstance(section, dict):
+        return section
+    out = {}
+    for given, value in section.items():
+        key = OTHER_KEYS.get(given, given)
+        if key in out:
+            both = " and ".join(one for one in section if OTHER_KEYS.get(one, one) == key)
+            raise ConfigError(f"configuration: {name}: {both} are the same thing: keep {key} only")
+        out[key] = value
+    if isinstance(out.get("clip"), str):
+        out["clip"] = OTHER_CLIPPINGS.get(out["clip"], out["clip"])
+    if isinstance(out.get("method"), str) and out["method"] in OTHER_METHODS:
+        meant = OTHER_METHODS[method := out.pop("method")]
+        out["method"] = "average"
+        for key, value in meant.items():
+            if out.get(key) == "none":
+                raise ConfigError(f"configuration: {name}: method {method!r} and {key} 'none' contradict each other")
+            if name != "combine" and (name, key) != ("master_flat", "scale"):  # there it is so by default, or always
+                out.setdefault(key, value)
+    return out
 
 
 def _as_described(value, schema: dict):
@@ -78,6 +130,8 @@ def _sentence(fault) -> str:
     if fault.validator == "type":
         wanted = fault.validator_value if isinstance(fault.validator_value, str) else " or ".join(fault.validator_value)
         return f"configuration: {value} should be of type {wanted}{description}"
+    if fault.validator == "pattern":
+        return f"configuration: {value} is not of the form that is read here{description}"
     return f"configuration: {value}: {fault.message}{description}"
 
 

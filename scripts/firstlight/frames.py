@@ -30,6 +30,7 @@ from .header import Description, Settings
 from .provenance import identity
 
 SCHEMA = 1  # of the cache; the part of it that is read from files also depends on raw.READER
+CALIBRATIONS = ("bias", "dark", "flat", "flatdark")
 SAVE_EVERY = 1000  # files: an interrupted first reading is not lost
 
 
@@ -89,18 +90,45 @@ def update(
     results: str,
     settings: Settings | None = None,
     progress: Callable[[int, int], None] | None = None,
+    exclude: Iterable[str] = (),
 ) -> Table:
     """Bring frames.csv and rejected.csv in the results folder up to date with the raw folders; returns the table.
 
     Only files with a new size or time stamp are opened; changed settings need no file, as the cache
     (.firstlight/frames.json) keeps the headers. A file is written only if its content changes.
-    `progress(done, total)` is called as files are read. Raises ValueError where a raw folder does not exist.
+    `progress(done, total)` is called as files are read. `exclude` names files and folders that hold no raw frames.
+    Raises ValueError where a raw folder does not exist.
     """
     roots = [raw_folders] if isinstance(raw_folders, (str, os.PathLike)) else list(raw_folders)
     settings = replace(settings or Settings(), raw=tuple(map(os.fspath, roots)))
-    cached = _load(results)
+    exclude = list(exclude)
+    alone = {os.path.realpath(path) for path in exclude if os.path.isfile(path)}
+    paths = raw.find(roots, exclude=[results, *exclude])
+    return brought_up_to_date(
+        RAW,
+        [path for path in paths if os.path.realpath(path) not in alone] if alone else paths,
+        results,
+        settings,
+        progress,
+    )
+
+
+@dataclass(frozen=True)
+class Book:
+    """How files become a table: its name and what reads and describes them."""
+
+    name: str  # of the cache and of the table of what can be used
+    rejected: str  # of the table of what cannot
+    scan: Callable[[str], raw.Scan]
+    said: Callable[[str, Mapping, Settings], dict]  # see `_said`
+    table: Callable[[dict], Table]
+    parts: tuple  # code that decides on what is said, beside that of this module
+
+
+def brought_up_to_date(book: Book, paths, results: str, settings: Settings, progress=None) -> Table:
+    """The table of a book for these files, and its files in the results folder; see `update`."""
+    cached = _load(results, book)
     files = cached["files"]
-    paths = raw.find(roots, exclude=[results])
     stamps = {path: raw.stamp(path) for path in paths}
     gone = set(files) - set(paths)
     for path in gone:
@@ -110,36 +138,40 @@ def update(
         for path in paths
         if path not in files or stamps[path] is None or files[path]["stamp"] != list(stamps[path])
     ]
-    if not new and not gone and cached.get("made") == [_wanted(settings), _written(results)]:
-        return read(results)
+    wanted = _wanted(settings, book)
+    if not new and not gone and cached.get("made") == [wanted, _written(results, book)]:
+        return read(results, book)
     try:
         with raw.quiet():
-            _read_files(new, stamps, files, progress, lambda: _save(results, cached))
-            _describe_files(cached, settings)
-        table = _table(cached)
-        raw.write_text(os.path.join(results, "frames.csv"), _to_csv(Row, table.rows))
-        raw.write_text(os.path.join(results, "rejected.csv"), _to_csv(Rejected, table.rejected))
-        cached["made"] = [_wanted(settings), _written(results)]
+            _read_files(book.scan, new, stamps, files, progress, lambda: _save(results, cached, book))
+            _describe_files(book, cached, settings)
+        table = book.table(cached)
+        raw.write_text(os.path.join(results, f"{book.name}.csv"), to_csv(Row, table.rows))
+        raw.write_text(os.path.join(results, f"{book.rejected}.csv"), to_csv(Rejected, table.rejected))
+        cached["made"] = [wanted, _written(results, book)]
     finally:
-        _save(results, cached)
+        _save(results, cached, book)
     return table
 
 
-def read(results: str) -> Table:
+def read(results: str, book: Book | None = None) -> Table:
     """The table as it stands in the results folder. Raises FileNotFoundError where there is none."""
-    return Table(_from_csv(Row, results, "frames.csv"), _from_csv(Rejected, results, "rejected.csv"))
+    book = book or RAW
+    rows, rejected = f"{book.name}.csv", f"{book.rejected}.csv"
+    return Table(_from_csv(Row, results, rows), _from_csv(Rejected, results, rejected))
 
 
-def _written(results: str) -> str:
+def _written(results: str, book: Book) -> str:
     """Tells whether the table's files are those that were last written here."""
-    texts = (raw.read_text(os.path.join(results, name)) or "" for name in ("frames.csv", "rejected.csv"))
+    names = (f"{book.name}.csv", f"{book.rejected}.csv")
+    texts = (raw.read_text(os.path.join(results, name)) or "" for name in names)
     return identity(*(hashlib.blake2b(text.encode("utf-8", "surrogateescape")).hexdigest() for text in texts))
 
 
-def _read_files(paths, stamps, files: dict, progress, save) -> None:
+def _read_files(scan, paths, stamps, files: dict, progress, save) -> None:
     """Read new files into the cache; hashing lets go of Python's lock, so threads help."""
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
-        waiting = {pool.submit(_entry, path, stamps[path]): path for path in paths}
+        waiting = {pool.submit(_entry, scan, path, stamps[path]): path for path in paths}
         try:
             for done, future in enumerate(as_completed(waiting), 1):
                 files[waiting[future]] = future.result()
@@ -152,17 +184,17 @@ def _read_files(paths, stamps, files: dict, progress, save) -> None:
             raise
 
 
-def _entry(path: str, stamp) -> dict:
+def _entry(scan, path: str, stamp) -> dict:
     """What the cache keeps of one file."""
     kept = {"stamp": list(stamp) if stamp else None}
     try:
-        scan = raw.scan(path)
+        scanned = scan(path)
     except ValueError as error:
         return {**kept, "error": str(error)}
     except (OSError, MemoryError) as error:  # may pass: without a stamp it is tried again the next time
         return {"stamp": None, "error": _trouble(path, error)}
-    text = base64.b64encode(zlib.compress(scan.text.encode("ascii"), 1)).decode("ascii")
-    return {**kept, "text": text} | {key: value for key, value in asdict(scan).items() if key != "text"}
+    text = base64.b64encode(zlib.compress(scanned.text.encode("ascii"), 1)).decode("ascii")
+    return {**kept, "text": text} | {key: value for key, value in asdict(scanned).items() if key != "text"}
 
 
 def _trouble(path: str, error: Exception) -> str:
@@ -173,33 +205,43 @@ def _trouble(path: str, error: Exception) -> str:
     return f"cannot be read: {error.strerror or error}"
 
 
-def _describe_files(cached: dict, settings: Settings) -> None:
+def _describe_files(book: Book, cached: dict, settings: Settings) -> None:
     """Say anew what headers mean, for new files and, where the settings or the dialects changed, for all."""
-    everything = cached.get("settings") != _wanted(settings)
+    everything = cached.get("settings") != _wanted(settings, book)
     for path, entry in cached["files"].items():
         if "text" in entry and (everything or "said" not in entry):
-            entry["said"] = _said(path, entry, settings)
-    cached["settings"] = _wanted(settings)
+            entry["said"] = book.said(path, entry, settings)
+    cached["settings"] = _wanted(settings, book)
 
 
-def _wanted(settings: Settings) -> str:
+def _wanted(settings: Settings, book: Book) -> str:
     """Changes when the settings do, or the code that understands headers."""
-    return identity(json.dumps(asdict(settings), default=str, sort_keys=True), _dialect())
+    return identity(json.dumps(asdict(settings), default=str, sort_keys=True), _dialect(book))
 
 
 @cache
-def _dialect() -> str:
-    parts = (dialects, headers, names, calendar, pointing, _said, _reason, _table, Row)
+def _dialect(book: Book) -> str:
+    parts = (dialects, headers, names, calendar, pointing, _reason, described, Row, book.said, book.table, *book.parts)
     return identity(*map(inspect.getsource, parts))
 
 
-def _said(path: str, entry: Mapping, settings: Settings) -> dict:
-    """Description, hash of the header, and the reason for a rejection or None; without opening the file."""
-    text = zlib.decompress(base64.b64decode(entry["text"])).decode("ascii")
-    values, notes = raw.values(text)
+def header_text(entry: Mapping) -> str:
+    """The header's cards as they were read, one a line."""
+    return zlib.decompress(base64.b64decode(entry["text"])).decode("ascii")
+
+
+def described(path: str, entry: Mapping, settings: Settings) -> tuple[dialects.Values, Description]:
+    """The repaired header of a file and what it says; without opening the file."""
+    values, notes = raw.values(header_text(entry))
     values = headers.repair(values, path, settings.header)
     out = headers.describe(values, path, settings)
     out.notes = entry["notes"] + notes + out.notes
+    return values, out
+
+
+def _said(path: str, entry: Mapping, settings: Settings) -> dict:
+    """Description, hash of the header, and the reason for a rejection or None."""
+    values, out = described(path, entry, settings)
     out.read_from.update(headers.detector(values, settings.cameras).read_from)
     return {
         "description": asdict(out),
@@ -223,7 +265,10 @@ def _reason(values: Mapping, entry: Mapping, out: Description, settings: Setting
         return f"every pixel has the same value ({entry['constant']:g})"
     done = headers.processed(values)
     if done and done.startswith("FLVERS"):
-        return f"made by firstlight ({done}): not a raw frame"
+        way_out = ": name masters under masters:" if out.kind in CALIBRATIONS else ""
+        return f"made by firstlight ({done}): not a raw frame{way_out}"
+    if done and out.kind in CALIBRATIONS:  # never taken for raw frames: a master of masters has no noise to tell
+        return f"already calibrated or stacked ({done}): name it under masters:"
     if done and not settings.calibrated:
         return f"already calibrated or stacked ({done}): set calibrated: true to use such frames"
     colour = headers.colour_sensor(values, settings.cameras)
@@ -243,22 +288,22 @@ def _table(cached: dict) -> Table:
             table.rejected.append(Rejected(path, reason))
         else:
             used[path] = entry
-    for path, twin in _duplicates(used).items():
+    for path, twin in duplicates(used).items():
         del used[path]
         table.rejected.append(Rejected(path, f"same pixels as {twin}"))
     table.rejected.sort(key=lambda rejected: rejected.path)
     said = {path: Description(**entry["said"]["description"]) for path, entry in used.items()}
     _join_pointings(said)
-    nights = _nights(said)
+    nights = nights_of(said)
     given = _names(said, used, cached)
     for path, entry in cached["files"].items():
         entry["used"] = path in used
     for path, entry in used.items():
-        table.rows.append(_row(path, entry, said[path], nights[path], {part: given[part][path] for part in given}))
+        table.rows.append(row_of(path, entry, said[path], nights[path], {part: given[part][path] for part in given}))
     return table
 
 
-def _duplicates(used: Mapping) -> dict[str, str]:
+def duplicates(used: Mapping) -> dict[str, str]:
     """{path: the copy that stays}: the one that is used already, so that a copy renames nothing; else the plainest: not
     compressed, then the shortest path, then by the alphabet."""
     twins = defaultdict(list)
@@ -272,7 +317,8 @@ def _duplicates(used: Mapping) -> dict[str, str]:
     return {path: best[key] for key, paths in twins.items() for path in paths if path != best[key]}
 
 
-def _row(path: str, entry: Mapping, said: Description, night: str, given: Mapping) -> Row:
+def row_of(path: str, entry: Mapping, said: Description, night: str, given: Mapping) -> Row:
+    """A row from a file's entry of the cache, its description, and the names that it is given."""
     return Row(
         path=path,
         name=f"{names.safe_name(raw.stem(path))}_{entry['pixel_hash'][:8]}",
@@ -320,7 +366,7 @@ def _distance(one: Description, other: Description) -> float:
 
 
 # --- Nights ---------------------------------------------------------------------------------------------------------
-def _nights(said: Mapping[str, Description]) -> dict[str, str]:
+def nights_of(said: Mapping[str, Description]) -> dict[str, str]:
     """The night of each frame; where a header tells no longitude, the day is cut at its longest gap over all frames."""
     moments = {path: datetime.fromisoformat(one.time) for path, one in said.items() if one.time}
     noon = longest_gap(_hours(moment) for moment in moments.values())
@@ -394,15 +440,15 @@ def camera_text(said: Description, nx: int, ny: int) -> str:
 
 
 # --- Files ----------------------------------------------------------------------------------------------------------
-def _cache_path(results: str) -> str:
-    return os.path.join(results, raw.MARKER, "frames.json")
+def _cache_path(results: str, book: Book) -> str:
+    return os.path.join(results, raw.MARKER, f"{book.name}.json")
 
 
-def _load(results: str) -> dict:
+def _load(results: str, book: Book) -> dict:
     """The cache, or an empty one where there is none, it is of another version, or damaged."""
     version = [SCHEMA, raw.READER]
     try:
-        found = json.loads(raw.read_text(_cache_path(results)) or "{}")
+        found = json.loads(raw.read_text(_cache_path(results, book)) or "{}")
     except ValueError:
         found = {}
     if isinstance(found, dict) and found.get("version") == version:
@@ -411,16 +457,23 @@ def _load(results: str) -> dict:
     return {"version": version, "names": kept, "files": {}}
 
 
-def _save(results: str, cached: dict) -> None:
+def _save(results: str, cached: dict, book: Book) -> None:
     # A name that is not UTF-8 holds lone surrogates: JSON's escapes carry them as they are.
-    raw.write_text(_cache_path(results), json.dumps(cached, separators=(",", ":")))
+    raw.write_text(_cache_path(results, book), json.dumps(cached, separators=(",", ":")))
 
 
-def _to_csv(kind, rows: Iterable) -> str:
+def to_csv(kind, rows: Iterable) -> str:
+    """Rows of a dataclass as a table, text."""
+    columns = [part.name for part in fields(kind)]
+    return table_text(columns, map(attrgetter(*columns), rows))
+
+
+def table_text(columns: Iterable[str], lines: Iterable) -> str:
+    """A table as text, CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(part.name for part in fields(kind))
-    writer.writerows(map(attrgetter(*(part.name for part in fields(kind))), rows))
+    writer.writerow(columns)
+    writer.writerows(lines)
     return text.getvalue()
 
 
@@ -444,6 +497,10 @@ def _column(type_: str, texts: Iterable[str]) -> list:
     return list(texts) if plain is str else list(map(plain, texts))
 
 
+# `raw.scan` is looked up when it is called.
+RAW = Book("frames", "rejected", lambda path: raw.scan(path), _said, _table, ())
+
+
 # --- What was read from where ---------------------------------------------------------------------------------------
 _REPORTED = (
     "kind", "time", "night", "target", "filter", "exposure", "temperature", "instrument", "binning", "readout",
@@ -456,7 +513,7 @@ _NEEDS_LIGHT = {"target", "coordinates", "scale"}
 def headers_report(results: str) -> str:
     """For people: which keyword gave what in how many frames, what nothing gave, notes, and rejected files."""
     table = read(results)
-    files = _load(results)["files"]
+    files = _load(results, RAW)["files"]
     said = {row.path: files[row.path]["said"]["description"] for row in table.rows if row.path in files}
     lines = [f"{len(table.rows)} frames, {len(table.rejected)} files rejected"]
     silent = [name for name in _REPORTED if not any(_given(name, one) for one in said.values())]

@@ -120,9 +120,10 @@ class Detector:
     read_noise: float | None = None  # e-
     saturation: float | None = None  # ADU
     bias_level: float | None = None  # ADU
-    trim: str | None = None  # FITS section
-    overscan: str | None = None  # FITS section
+    trim: str | None = None  # FITS section that is kept; None keeps the whole frame
+    overscan: tuple[str, ...] = ()  # FITS sections, all of them together tell the level
     bayer: str | None = None
+    mask: str | None = None  # file of bad pixels
     read_from: dict[str, str] = field(default_factory=dict)
 
 
@@ -429,14 +430,18 @@ def _named_by(folder: str, settings: Settings, filter_: str) -> str:
 
 
 # --- The detector ---------------------------------------------------------------------------------------------------
-def detector(header, cameras=()) -> Detector:
+def detector(header, cameras=(), region: str | None = None) -> Detector:
     """What configuration and header know of the detector; the configuration comes first, nothing is invented.
 
     `cameras` is a mapping for all frames or a list of {where: pattern of INSTRUME or {KEY: pattern}, gain (e-/ADU),
-    read_noise (e-), saturation (ADU), bias_level (ADU), trim, overscan, bayer}; the first item that fits gives a value.
+    read_noise (e-), saturation (ADU), bias_level (ADU), trim, overscan, bayer, mask}; the first item that fits gives a
+    value. `region` is kept of all frames whose camera gives no trim. Sections are texts, see `parse_section`; overscan
+    is one or a list of them, and "none" for either means that there is none, whatever the header says.
     """
     out = Detector()
     _from_cameras(header, cameras, out)
+    if out.trim is None and region is not None:
+        out.trim, out.read_from["trim"] = region, "trim: region in the configuration"
     _gain(header, out)
     for name in ("read_noise", "saturation"):
         _first_number(header, name, out)
@@ -446,13 +451,27 @@ def detector(header, cameras=()) -> Detector:
             out.saturation, out.read_from["saturation"] = value, quoted("DATAMAX", value)
     for name in ("trim", "overscan"):
         key, text = next(texts_of(header, name), (None, None))
-        if key and getattr(out, name) is None:
+        if key and not getattr(out, name):
             setattr(out, name, text)
             out.read_from[name] = quoted(key, text)
+    out.trim = next(iter(_in_force(out.trim)), None)
+    out.overscan = _in_force(out.overscan)
+    out.mask = next(iter(_in_force(out.mask)), None)
     return out
 
 
-_DETECTOR = ("gain", "read_noise", "saturation", "bias_level", "trim", "overscan", "bayer")
+def _in_force(given) -> tuple[str, ...]:
+    """One text or several, without those that say none."""
+    return tuple(text for text in as_list(given or ()) if str(text).strip().lower() != "none")
+
+
+def mask_files(cameras) -> list[str]:
+    """All mask files that `cameras:` names, whichever frames they are for."""
+    items = [cameras] if isinstance(cameras, Mapping) else cameras or ()
+    return sorted({path for item in items for path in _in_force(item.get("mask"))})
+
+
+_DETECTOR = ("gain", "read_noise", "saturation", "bias_level", "trim", "overscan", "bayer", "mask")
 
 
 def _from_cameras(header, cameras, out: Detector) -> None:
@@ -462,7 +481,7 @@ def _from_cameras(header, cameras, out: Detector) -> None:
         if where and not all(value_matches(header, str(key), pattern) for key, pattern in where.items()):
             continue
         for name in _DETECTOR:
-            if item.get(name) is not None and getattr(out, name) is None:
+            if item.get(name) is not None and getattr(out, name) in (None, ()):
                 setattr(out, name, item[name])
                 out.read_from[name] = "cameras: in the configuration"
 
@@ -490,23 +509,40 @@ def _comment_of(header, key: str) -> str:
     return comment_of(header, key).lower() if key in header else ""
 
 
-_SECTION = re.compile(r"\[?\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]?")
+_RANGE = r"\s*(?:([+-]?\d+)\s*:\s*([+-]?\d+)|[*:])\s*"
+_SECTION = re.compile(rf"\s*\[?{_RANGE},{_RANGE}\]?\s*")
 
 
-def parse_section(text: str, shape: tuple[int, int] | None = None) -> tuple[slice, slice]:
-    """(y slice, x slice) of a (ny, nx) array from a FITS section '[x1:x2, y1:y2]', counted from 1, ends included.
+def parse_section(text: str, shape: tuple[int, int], part: str = "trim") -> tuple[slice, slice]:
+    """(y slice, x slice) of an array of `shape` (ny, nx) from a FITS section '[x1:x2, y1:y2]', counted from 1, ends
+    included; `*` or `:` in place of a range is all of it, as in IRAF.
 
-    Raises ValueError where it is not one, is empty, or, with `shape`, reaches beyond the image.
+    `part` is the key under cameras: (trim, overscan, mask) that it is for. Raises ValueError with the sizes of both where
+    it is not one, is empty, counts backwards or does not lie within the image.
     """
-    match = _SECTION.fullmatch(str(text).strip())
+    way_out = f"{'trim: region or ' * (part == 'trim')}cameras: {part} sets another, or none"
+    match = _SECTION.fullmatch(str(text))
     if not match:
-        raise ValueError(f"section {text!r} is not of the form [x1:x2,y1:y2]: set it under cameras:")
-    x1, x2, y1, y2 = map(int, match.groups())
-    if not (1 <= x1 <= x2 and 1 <= y1 <= y2):
-        raise ValueError(f"section {text!r} is empty: columns and rows count from 1, the smaller first")
-    if shape and (x2 > shape[1] or y2 > shape[0]):
-        raise ValueError(f"section {text!r} reaches beyond the image of {shape[1]}x{shape[0]}: same binning?")
-    return slice(y1 - 1, y2), slice(x1 - 1, x2)
+        raise ValueError(f"{part} section {text!r} is not of the form [x1:x2,y1:y2]: {way_out}")
+    ranges = [(int(first), int(last)) if first else None for first, last in (match.groups()[:2], match.groups()[2:])]
+    (x1, x2), (y1, y2) = (one or (1, length) for one, length in zip(ranges, shape[::-1], strict=True))
+    if 1 <= x1 <= x2 <= shape[1] and 1 <= y1 <= y2 <= shape[0]:
+        return slice(y1 - 1, y2), slice(x1 - 1, x2)
+    wrong = "same binning?"
+    if x1 > x2 or y1 > y2:
+        wrong = "the smaller number comes first;"
+    elif min(x1, y1) < 1:
+        wrong = "columns and rows count from 1;"
+    raise ValueError(
+        f"{part} section [{x1}:{x2},{y1}:{y2}] of {max(x2 - x1 + 1, 0)}x{max(y2 - y1 + 1, 0)} does not fit the frame of "
+        f"{shape[1]}x{shape[0]}: {wrong} {way_out}"
+    )
+
+
+def section_text(section: tuple[slice, slice]) -> str:
+    """The FITS section '[x1:x2,y1:y2]' of (y slice, x slice)."""
+    rows, columns = section
+    return f"[{columns.start + 1}:{columns.stop},{rows.start + 1}:{rows.stop}]"
 
 
 # --- Frames that cannot be used -------------------------------------------------------------------------------------

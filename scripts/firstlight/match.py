@@ -6,26 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import date
 
-from .provenance import identity
+from .groups import Master, grouped, in_time, plain, turn_between
 from .reduce import dark_ratio
 
-
-@dataclass(frozen=True)
-class Master:
-    """A master frame: what it is made for and of which rows. `path` lies below the results folder."""
-
-    kind: str
-    path: str
-    rows: tuple
-
-    @property
-    def first(self):
-        return self.rows[0]
-
-    @property
-    def identity(self) -> str:
-        """Changes when the pixels or the header of a frame change or a frame comes or goes; not with names or folders."""
-        return identity(*sorted(f"{row.pixel_hash} {row.header_hash}" for row in self.rows))
+KINDS = ("bias", "dark", "flat")
 
 
 @dataclass(frozen=True)
@@ -36,6 +20,28 @@ class Chosen:
     dark: Master | None = None
     flat: Master | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A master that could serve a frame: of its camera and kind, flats of its filter. Differences are those of the
+    master to the frame, None where one of both is not known."""
+
+    master: Master
+    nights: int | None  # days between the nights
+    exposure_ratio: float | None = None  # k of the frame to a dark
+    temperature: float | None = None  # C
+    telescope: str = ""  # "same", "other"
+    focal_length: float | None = None  # relative
+    rotator: float | None = None  # deg
+    failed: str = ""  # the criterion by which it does not fit
+    why_not: str = ""  # that criterion with both values and the key that relaxes it
+    rank: tuple = ()  # ((why it wins, why it loses, number), ...): the least is chosen
+
+    @property
+    def order(self) -> tuple:
+        """What offers are sorted by."""
+        return tuple(step[2] for step in self.rank)
 
 
 @dataclass
@@ -50,6 +56,7 @@ class Plan:
     _match: dict = field(default_factory=dict)
     _by_camera: dict = field(default_factory=dict)
     _chosen: dict = field(default_factory=dict)
+    _offers: dict = field(default_factory=dict)
 
     @property
     def targets(self) -> dict:
@@ -61,13 +68,17 @@ class Plan:
 
     def chosen(self, row) -> Chosen:
         """The masters for a light or a flat: same camera and as near as can be; nearest night, then the earlier."""
-        if row.path not in self._chosen:
-            self._chosen[row.path] = self._choose(row)
-        return self._chosen[row.path]
+        key = wants(row)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(row)
+        return self._chosen[key]
 
     def of_master(self, master: Master) -> Chosen:
-        """The masters that a master's own frames are reduced with; darks keep their bias but need its level for sigma."""
-        if master.kind == "bias":
+        """The masters that a master's own frames are reduced with; darks keep their bias but need its level for sigma.
+
+        Of ready masters a dark may need the bias that somebody has subtracted from it.
+        """
+        if master.kind == "bias" or (master.ready and master.kind == "flat"):
             return Chosen()
         chosen = self.chosen(master.first)
         return Chosen(bias=chosen.bias) if master.kind in ("dark", "flatdark") else Chosen(chosen.bias, chosen.dark)
@@ -82,77 +93,188 @@ class Plan:
                 todo += _masters(self.of_master(master))
         return [used[path] for path in sorted(used)]
 
+    def offers(self, row, kind: str) -> list[Offer]:
+        """All masters of a kind that could serve a frame: those that fit first, the best of them at the head."""
+        key = kind, wants(row)
+        if key not in self._offers:
+            make = {"bias": self._offered_bias, "dark": self._offered_dark, "flat": self._offered_flat}[kind]
+            kinds = ("flatdark", "dark") if kind == "dark" and row.kind == "flat" else (kind,)
+            fellows = self._by_camera.get(row.camera, {})
+            found = [make(row, master) for one in kinds for master in fellows.get(one, ())]
+            found = [offer for offer in found if kind != "flat" or offer.master.first.filter == row.filter]
+            self._offers[key] = sorted(found, key=lambda offer: (offer.failed != "", offer.order))
+        return self._offers[key]
+
     def _choose(self, row) -> Chosen:
-        fellows = self._by_camera.get(row.camera, {})
-        bias = _nearest(row, fellows.get("bias", ()))
-        dark, notes = self._dark(row, bias is not None)
+        found = {kind: self._best(row, kind) for kind in kinds_for(row)}
+        bias, dark, flat = (found.get(kind) for kind in KINDS)
+        notes = [*self._dark_notes(row, dark)]
         if bias is None and dark is None:
             notes.append("no bias: the level that is not light stays in the frame")
-        flat = None
-        if row.kind == "light":
-            flats = [m for m in fellows.get("flat", ()) if m.first.filter == row.filter]
-            flat = _nearest(row, flats)
-            if flat is None:
-                notes.append(f"no flat in filter {row.band}")
-        return Chosen(bias, dark, flat, tuple(notes))
+        if row.kind == "light" and flat is None:
+            notes.append(f"no flat in filter {row.band}")
+        equal = dark is not None and self._equal(row, dark.master)
+        for kind, offer in found.items():
+            # A dark of equal exposure replaces the bias.
+            if offer is not None and offer.nights and not (kind == "bias" and equal):
+                notes.append(f"{kind} of another night: {_label(offer.master)}, {_away(offer.nights)}")
+        return Chosen(*(offer and offer.master for offer in (bias, dark, flat)), tuple(notes))
 
-    def _dark(self, row, has_bias: bool):
-        """The dark for a frame: of its exposure, else one that may be scaled; and notes."""
-        fellows = self._by_camera.get(row.camera, {})
-        kinds = ("flatdark", "dark") if row.kind == "flat" else ("dark",)
-        darks = [
-            m
-            for kind in kinds
-            for m in fellows.get(kind, ())
-            if _same_temperature(row, m.first, self._match["temperature"])
-        ]
-        if not darks:
-            return None, [f"no dark within {self._match['temperature']:g} C"] if any(
-                fellows.get(k) for k in kinds
-            ) else ["no dark"]
-        equal = [m for m in darks if dark_ratio(row.exposure, m.first.exposure, self._match["exposure"]) == 1.0]
-        if equal:
-            best = _nearest(row, equal, lambda m: _unlike(row, m))
-            if row.exposure and best.first.exposure:
-                return best, []
-            known = f"{best.first.exposure:g} s" if best.first.exposure else "unknown exposure"
-            return best, [f"exposure not known of both: dark of {known} subtracted as it is"]
-        if not has_bias or not self._match["scale_dark"]:
-            why = "without a bias none can be scaled" if not has_bias else "match: scale_dark is off"
-            return None, [f"no dark of {row.exposure:g} s, {why}"]
-        scalable = [
-            m
-            for m in darks
-            if row.exposure and m.first.exposure and row.exposure <= self._match["scale_limit"] * m.first.exposure
-        ]
-        if not scalable:
-            longest = max(m.first.exposure or 0 for m in darks)
-            return None, [
+    def _best(self, row, kind: str) -> Offer | None:
+        return next((offer for offer in self.offers(row, kind) if not offer.failed), None)
+
+    def _equal(self, row, dark: Master) -> bool:
+        return dark_ratio(row.exposure, dark.first.exposure, self._match["exposure"]) == 1.0
+
+    # Offers
+
+    def _offered_bias(self, row, master: Master) -> Offer:
+        days, failed, why_not = self._nights(row, master)
+        return Offer(master, days, failed=failed, why_not=why_not, rank=_rank(row, master, days))
+
+    def _offered_flat(self, row, master: Master) -> Offer:
+        days, failed, why_not = self._nights(row, master)
+        setup = _setup(row, master)
+        failed, why_not = (failed, why_not) if failed else self._other_setup(row, master, *setup)
+        telescope, focal, turn = setup
+        unknown = (telescope == "") + (focal is None) + (turn is None)
+        middle = (
+            ("same set-up, the other does not say", "set-up not known", unknown),
+            ("nearer angle of the rotator", "farther angle of the rotator", round(abs(turn or 0), 1)),
+            ("nearer focal length", "farther focal length", round(abs(focal or 0), 3)),
+        )
+        return Offer(master, days, None, None, *setup, failed, why_not, _rank(row, master, days, middle))
+
+    def _offered_dark(self, row, master: Master) -> Offer:
+        days, failed, why_not = self._nights(row, master)
+        known = row.exposure and master.first.exposure
+        ratio = row.exposure / master.first.exposure if known else None
+        warmer = None if None in (row.temperature, master.temperature) else master.temperature - row.temperature
+        equal = self._equal(row, master)
+        if not failed and warmer is not None and abs(warmer) > self._match["temperature"]:
+            failed = "temperature"
+            why_not = (
+                f"temperature {master.temperature:.4g} C, looked for {row.temperature:.4g} C "
+                f"(match: temperature: {self._match['temperature']:g})"
+            )
+        if not failed and not equal:
+            failed, why_not = self._not_scalable(row, master)
+        first = (("equal exposure", "to be scaled", not equal),)
+        longer = ("longer exposure", "shorter exposure", -(master.first.exposure or 0))
+        off = round(abs(ratio - 1), 3) if known else 1.0
+        nearer = ("nearer exposure", "farther exposure", off)
+        far = self._match["temperature"] if warmer is None else round(abs(warmer), 1)
+        middle = (
+            ("flat dark before a dark", "not a flat dark", row.kind == "flat" and master.kind == "dark"),
+            nearer if equal else longer,
+            ("nearer temperature", "farther temperature", far),
+        )
+        rank = first + _rank(row, master, days, middle)
+        return Offer(master, days, ratio, warmer, failed=failed, why_not=why_not, rank=rank)
+
+    def _nights(self, row, master: Master) -> tuple[int | None, str, str]:
+        """(days, "", ""), or with the failed criterion and its sentence."""
+        days, most = _days(row.night, master.first.night), self._match["nights"]
+        days = None if days == FAR else days
+        if most is None or (days is not None and days <= most):
+            return days, "", ""
+        return days, "nights", f"night {master.first.night}, looked for {row.night} (match: nights: {most})"
+
+    def _not_scalable(self, row, master: Master) -> tuple[str, str]:
+        """("", "") where a dark of another exposure may be scaled, else the criterion and its sentence."""
+        said = f"exposure {master.first.exposure:g} s, looked for {row.exposure:g} s"
+        if self._best(row, "bias") is None:
+            return (
+                "no bias",
+                f"{said} (match: exposure: {self._match['exposure']:g}), without a bias none can be scaled",
+            )
+        if not self._match["scale_dark"]:
+            return "scale_dark", f"{said} (match: exposure: {self._match['exposure']:g}; match: scale_dark is off)"
+        if row.exposure > self._match["scale_limit"] * master.first.exposure:
+            return "scale_limit", f"{said}, too short to be scaled (match: scale_limit: {self._match['scale_limit']:g})"
+        return "", ""
+
+    def _other_setup(self, row, master: Master, telescope: str, focal, turn) -> tuple[str, str]:
+        """("", "") where a flat was taken with the telescope as it is for the frame, else what differs."""
+        if telescope == "other" and self._match["telescope"]:
+            said = f"telescope {master.telescope}, looked for {row.telescope} (match: telescope: true)"
+            return "telescope", said
+        for name, off, unit in (("focal_length", focal, "mm"), ("rotator", turn, "deg")):
+            most = self._match[name]
+            if off is not None and most is not None and abs(off) > most:
+                values = f"{getattr(master, name):.5g} {unit}, looked for {getattr(row, name):.5g} {unit}"
+                return name, f"{name.replace('_', ' ')} {values} (match: {name}: {most:g})"
+        return "", ""
+
+    def _dark_notes(self, row, dark: Offer | None) -> list[str]:
+        """What there is to say of a frame's dark, or of why there is none."""
+        if dark is not None:
+            exposure = dark.master.first.exposure
+            if not row.exposure or not exposure:
+                known = f"{exposure:g} s" if exposure else "unknown exposure"
+                return [f"exposure not known of both: dark of {known} subtracted as it is"]
+            equal = self._equal(row, dark.master)
+            return [] if equal else [f"dark of {exposure:g} s scaled to {row.exposure:g} s"]
+        offers = self.offers(row, "dark") if "dark" in kinds_for(row) else []
+        failed = {offer.failed: offer for offer in reversed(offers)}
+        if not failed:
+            return ["no dark"]
+        if "scale_limit" in failed:
+            longest = max(offer.master.first.exposure for offer in offers if offer.failed == "scale_limit")
+            return [
                 f"the longest dark has {longest:g} s, too short to be scaled to {row.exposure:g} s (match: scale_limit)"
             ]
-        best = _nearest(row, scalable, lambda m: (-m.first.exposure, _warmer(row, m)))
-        return best, [f"dark of {best.first.exposure:g} s scaled to {row.exposure:g} s"]
+        for criterion, why in (
+            ("no bias", "without a bias none can be scaled"),
+            ("scale_dark", "match: scale_dark is off"),
+        ):
+            if criterion in failed:
+                return [f"no dark of {row.exposure:g} s, {why}"]
+        if "temperature" in failed:
+            return [f"no dark within {self._match['temperature']:g} C"]
+        return [f"no dark within {self._match['nights']} nights"]
+
+    # What is said before a run
+
+    def notes(self) -> list[str]:
+        """Sentences on what was chosen although it is not quite what was looked for, each with how many frames it
+        concerns; what is missing for lights is in `missing`."""
+        said = defaultdict(list)
+        for row in self.lights.values():
+            for note in self.chosen(row).notes:
+                if not note.startswith(("no ", "the longest ")):
+                    said[note].append(row)
+        lines = [f"{note} ({_of_lights(rows)})" for note, rows in sorted(said.items())]
+        for master in self.used_masters():
+            if master.kind == "flat" and not master.ready and self.of_master(master).dark is None:
+                why = "; ".join(offer.why_not for offer in self.offers(master.first, "dark")[:2])
+                lines.append(
+                    f"no dark for {_label(master)}: its frames are used without" + (f" ({why})" if why else "")
+                )
+        return lines
 
 
-def plan(rows, match: dict, missing: str = "allow", select: dict | None = None) -> Plan:
+def plan(rows, match: dict, missing: str = "allow", select: dict | None = None, library=()) -> Plan:
     """Work out what is to be made.
 
     rows    of the frames table
     match   tolerances, as in the configuration
     missing allow, drop or stop: with stop, `Plan.missing` lists what is missing and the caller ends
+    library rows of ready masters; their cameras and filters have the names that `rows` have
     """
     select = select or {}
     result = Plan(_match=match)
-    groups = defaultdict(list)
+    calibrations = []
     for row in rows:
         if row.kind != "light":
-            groups[_master_path(row)].append(row)
+            calibrations.append(row)
         elif _selected(row, select):
             result.lights[row.name] = row
     by_camera = defaultdict(lambda: defaultdict(list))
-    for path in sorted(groups):
-        members = tuple(sorted(groups[path], key=lambda row: (row.time or "", row.pixel_hash)))
-        result.masters[path] = Master(members[0].kind, path, members)
+    masters = grouped(calibrations, match) | {f"masters/library/{row.name}.fits": [row] for row in library}
+    for path in sorted(masters):
+        members = tuple(sorted(masters[path], key=in_time))
+        result.masters[path] = Master(members[0].kind, path, members, path.startswith("masters/library/"))
         by_camera[members[0].camera][members[0].kind].append(result.masters[path])
     result._by_camera = by_camera
     _apply_missing(result, missing)
@@ -164,15 +286,22 @@ def plan(rows, match: dict, missing: str = "allow", select: dict | None = None) 
     return result
 
 
-def _master_path(row) -> str:
-    kind = row.kind
-    if kind in ("dark", "flatdark"):
-        temperature = "unknown" if row.temperature is None else f"{round(row.temperature):d}"
-        # Three digits: shutters that report 59.998 and 60.002 s make one dark of 60 s.
-        name = f"{kind}_{float(f'{row.exposure or 0:.3g}'):g}s_{temperature}C"
-    else:
-        name = f"flat_{row.filter}" if kind == "flat" else "bias"
-    return f"masters/{row.night}/{row.camera}/{name}.fits"
+def detector_pairs(plan: Plan, night: str, camera: str) -> tuple[list, list]:
+    """Bias frames and flats of a camera, in pairs of neighbours in time, to measure its gain and read noise from.
+
+    Of the nearest night that has two: two pairs of bias frames, and the first pair of flats in up to three filters. Few,
+    and the first of their night, so that what is added later changes nothing.
+    """
+    masters = [m for m in plan.masters.values() if m.first.camera == camera and len(m.rows) > 1]
+
+    def nearest(kind):
+        groups = [m.rows for m in masters if m.kind == kind]
+        days = min((_days(night, rows[0].night) for rows in groups), default=0)
+        return [rows for rows in groups if _days(night, rows[0].night) == days]
+
+    offsets = nearest("bias")[:1] or nearest("flatdark")[:1]
+    flats = sorted(nearest("flat"), key=lambda rows: (rows[0].time or "", rows[0].filter))[:3]
+    return [row for rows in offsets for row in rows[: 4 if len(rows) > 3 else 2]], [r for f in flats for r in f[:2]]
 
 
 def _selected(row, select: dict) -> bool:
@@ -188,25 +317,23 @@ def _selected(row, select: dict) -> bool:
     )
 
 
+# --- What is missing ------------------------------------------------------------------------------------------------
 def _apply_missing(result: Plan, missing: str) -> None:
     """Find lights that lack a kind of calibration; with `drop` leave out those whose fellows have it."""
     lacking = defaultdict(list)
     have = defaultdict(list)
     for row in result.lights.values():
         chosen = result.chosen(row)
-        for kind in ("bias", "dark", "flat"):
+        for kind in KINDS:
             covered = getattr(chosen, kind) is not None
             if kind == "bias" and chosen.dark is not None:
-                covered = (
-                    covered or dark_ratio(row.exposure, chosen.dark.first.exposure, result._match["exposure"]) == 1.0
-                )
+                covered = covered or result._equal(row, chosen.dark)
             (have if covered else lacking)[kind, row.target, row.filter].append(row)
     for (kind, target, name), rows in sorted(lacking.items(), key=lambda item: item[0]):
-        example = rows[0]
-        result.missing.append(
-            f"no {kind} for {len(rows)} light{'s' * (len(rows) > 1)} of {example.object} in {example.band} "
-            f"(camera {example.camera}, {example.exposure or 0:g} s, night {example.night}, for example {example.path})"
-        )
+        alike = defaultdict(list)
+        for row in rows:
+            alike[row.camera, f"{row.exposure or 0:.3g}"].append(row)
+        result.missing += [_missing_sentence(result, kind, same) for _, same in sorted(alike.items())]
         # Fellows that were left out themselves do not count: between them two lights must not empty a stack.
         if missing == "drop" and any(row.name in result.lights for row in have[kind, target, name]):
             for row in rows:
@@ -216,33 +343,98 @@ def _apply_missing(result: Plan, missing: str) -> None:
                     )
 
 
-def _nearest(row, masters, unlike=lambda master: 0):
-    """The master of the nearest night; of those equally near the least `unlike`, then the earlier."""
-    return min(masters, key=lambda m: (_days(row.night, m.first.night), unlike(m), m.first.night, m.path), default=None)
+def _missing_sentence(result: Plan, kind: str, rows) -> str:
+    """Which lights have no master of a kind, what was looked for, what was there, and what relaxes it."""
+    row = rows[0]
+    setup = [row.telescope, row.focal_length and f"{row.focal_length:.5g} mm"]
+    setup += [row.rotator is not None and f"rotator {row.rotator:.4g} deg"]
+    warm = row.temperature is not None and f"{row.temperature:.4g} C"
+    wanted = {"bias": [], "dark": [warm], "flat": setup}[kind]
+    looked_for = [f"camera {row.camera}", f"{row.exposure or 0:g} s", *filter(None, wanted), f"night {row.night}"]
+    return (
+        f"no {kind} for {_of_lights(rows)} ({', '.join(looked_for)}, for example {row.path}): "
+        f"{_what_was_there(result, row, kind)}"
+    )
 
 
-def _unlike(row, dark: Master) -> tuple:
-    """How far a dark of about the same exposure is from what it is for: kind, exposure, temperature."""
-    known = row.exposure and dark.first.exposure
-    exposure = round(abs(row.exposure / dark.first.exposure - 1), 3) if known else 1.0
-    return row.kind == "flat" and dark.kind == "dark", exposure, _warmer(row, dark)
+def _what_was_there(result: Plan, row, kind: str) -> str:
+    offers = result.offers(row, kind)
+    if offers:
+        nearest = [f"{_label(offer.master)} has {offer.why_not}" for offer in offers[:3]]
+        return "; ".join(nearest) + (f"; and {len(offers) - 3} more, see matches.csv" if len(offers) > 3 else "")
+    others = [master for master in result.masters.values() if master.kind == kind]
+    bands = sorted({master.first.band for master in others if master.first.camera == row.camera})
+    if kind == "flat" and bands:
+        return f"there are flats of this camera in {_some(bands)}; masters: may name a ready one"
+    cameras = sorted({master.first.camera for master in others})
+    if cameras:
+        return f"there is one of camera {_some(cameras)}; masters: may name a ready one of this camera"
+    return "there is none at all; masters: may name a ready one"
 
 
-def _warmer(row, dark: Master) -> int:
-    """Difference of temperatures in whole degrees, as darks are grouped; 0 where one is not known."""
-    temperatures = row.temperature, dark.first.temperature
-    return 0 if None in temperatures else abs(round(temperatures[0]) - round(temperatures[1]))
+def _some(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _of_lights(rows) -> str:
+    """'2 lights of M 42 in R'."""
+    of = sorted({f"{row.object} in {row.band}" for row in rows})
+    return f"{len(rows)} light{'s' * (len(rows) > 1)} of {_some(of)}"
+
+
+def _label(master: Master) -> str:
+    """A master as people find it: its file's name and night, or the ready file."""
+    return master.first.path if master.ready else f"{master.path.rpartition('/')[2]} of {master.first.night}"
+
+
+def _away(nights: int) -> str:
+    return f"{nights} night{'s' * (nights > 1)} away"
+
+
+# --- Measures -------------------------------------------------------------------------------------------------------
+FAR = 100_000  # nights, where one is not known
+
+
+def _rank(row, master: Master, days: int | None, middle=()) -> tuple:
+    """Steps of the comparison with other masters: night, own or of the library, `middle`, then the earlier."""
+    return (
+        ("nearest night", "farther night", FAR if days is None else days),
+        ("of the night's own frames", "from the library", master.ready),
+        *middle,
+        ("the earlier of two as near", "the later of two as near", master.first.night),
+        ("the first by name", "not the first by name", master.path),
+    )
+
+
+def _setup(row, master: Master) -> tuple[str, float | None, float | None]:
+    """(telescope "same", "other" or "", relative difference of the focal length, difference of the rotator in deg)."""
+    telescope = ""
+    if row.telescope and master.telescope:
+        telescope = "same" if plain(row.telescope) == plain(master.telescope) else "other"
+    known = row.focal_length and master.focal_length
+    focal = master.focal_length / row.focal_length - 1 if known else None
+    turn = None if None in (row.rotator, master.rotator) else turn_between(row.rotator, master.rotator)
+    return telescope, focal, turn
+
+
+def kinds_for(row) -> tuple[str, ...]:
+    """The kinds of masters that a frame is reduced with."""
+    return {"light": KINDS, "flat": ("bias", "dark"), "dark": ("bias",), "flatdark": ("bias",)}.get(row.kind, ())
+
+
+def wants(row) -> tuple:
+    """What of a frame decides on its masters."""
+    return (
+        row.kind, row.night, row.camera, row.filter, row.exposure, row.temperature, row.telescope, row.focal_length,
+        row.rotator,
+    )  # fmt: skip
 
 
 def _days(a: str, b: str) -> int:
     try:
         return abs((date.fromisoformat(a) - date.fromisoformat(b)).days)
     except (TypeError, ValueError):
-        return 0 if a == b else 100_000
-
-
-def _same_temperature(row, other, tolerance: float) -> bool:
-    return row.temperature is None or other.temperature is None or abs(row.temperature - other.temperature) <= tolerance
+        return 0 if a == b else FAR
 
 
 def _masters(chosen: Chosen) -> list[Master]:

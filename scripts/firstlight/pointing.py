@@ -43,7 +43,7 @@ def coordinates(header) -> tuple[float, float, str] | None:
         ra, dec = angle_of(ra_value), angle_of(dec_value)
         if ra is None or dec is None:
             continue
-        hours = _is_sexagesimal(ra_value) or re.search(r"\bhours?\b|\[h(ou)?rs?\]", comment_of(header, ra_key), re.I)
+        hours = _in_hours(header, ra_key)
         found = _on_sky(ra * 15 if hours else ra, dec)
         if found:
             return (*found, f"{quoted(ra_key, ra_value)}, {quoted(dec_key, dec_value)}")
@@ -52,6 +52,30 @@ def coordinates(header) -> tuple[float, float, str] | None:
         if found:
             return (*found, f"CRVAL1 = {found[0]:.5f}, CRVAL2 = {found[1]:.5f}")
     return None
+
+
+def places(header) -> list[tuple[float, float]]:
+    """All places (ra, dec in deg) that a header may mean, the likeliest first: of each pair of keywords, in hours where a
+    plain right ascension below 24 could be hours, and where its WCS puts the reference pixel."""
+    likely, possible = [], []
+    for ra_key, dec_key in COORDINATES:
+        ra, dec = angle_of(value_of(header, ra_key)), angle_of(value_of(header, dec_key))
+        if ra is None or dec is None:
+            continue
+        hours = _in_hours(header, ra_key)
+        likely.append(_on_sky(ra * 15 if hours else ra, dec))
+        if not hours and 0 <= ra < 24 and not re.search(r"deg", comment_of(header, ra_key), re.I):
+            possible.append(_on_sky(ra * 15, dec))
+    if _celestial(header):
+        likely.append(_on_sky(as_number(value_of(header, "CRVAL1")), as_number(value_of(header, "CRVAL2"))))
+    return list(dict.fromkeys(place for place in likely + possible if place))
+
+
+def _in_hours(header, key: str) -> bool:
+    """Whether a right ascension is in hours: sexagesimal, or its comment says so."""
+    if _is_sexagesimal(value_of(header, key)):
+        return True
+    return bool(re.search(r"\bhours?\b|\[h(ou)?rs?\]", comment_of(header, key), re.I))
 
 
 def _on_sky(ra: float | None, dec: float | None) -> tuple[float, float] | None:

@@ -27,6 +27,7 @@ from .dialects import Values, structural
 
 READER = 1  # raised when the same file would give other pixels or another header text: makes caches be read anew
 MARKER = ".firstlight"  # lies in a folder of results
+DROPPED = "stands for a master that could not be made"
 PRODUCTS = {"masters", "lights", "steps", "aligned", "stacks", "pictures"}
 SUFFIX = re.compile(r"\.(fits|fit|fts)(\.gz|\.fz|\.bz2)?$", re.I)
 BLOCK = 2880
@@ -92,6 +93,28 @@ def _search(folder: str, found: set[str], links: list[str], seen: set, skip: Ite
                 todo.append((entry.path, ()))
 
 
+def find_ready(places: Iterable[str], exclude: Iterable[str] = ()) -> list[str]:
+    """Paths of all FITS files among files and folders of ready masters and below, sorted.
+
+    Of a folder of results only its masters count. Left out: hidden folders and those in `exclude`, links to folders
+    but for the places themselves. Raises ValueError where a place does not exist.
+    """
+    seen = {_identity(path) for path in exclude if os.path.exists(path)}
+    found: set[str] = set()
+    for place in map(os.fspath, places):
+        if os.path.isfile(place):
+            found.add(place)
+        elif not os.path.isdir(place):
+            raise ValueError(f"{place} does not exist: masters: names files or folders of ready masters")
+        for folder, folders, files in os.walk(place):
+            own = os.path.lexists(os.path.join(folder, MARKER))
+            kept = [name for name in folders if (name == "masters" if own else not name.startswith("."))]
+            folders[:] = [name for name in kept if _identity(os.path.join(folder, name)) not in seen]
+            if not own:
+                found |= {os.path.join(folder, name) for name in files if SUFFIX.search(name)}
+    return sorted(found)
+
+
 def stem(path: str) -> str:
     """The file's name without folders and FITS suffixes: 'Light_1' for 'a/Light_1.fits.fz'."""
     return SUFFIX.sub("", os.path.basename(path))
@@ -116,15 +139,16 @@ class Scan:
     notes: list[str] = field(default_factory=list)
 
 
-def read(path: str) -> tuple[np.ndarray, fits.Header]:
+def read(path: str, first: bool = False) -> tuple[np.ndarray, fits.Header]:
     """The image of a raw file as (data, header): native byte order, (ny, nx), BSCALE and BZERO applied.
 
     uint16 stays uint16, signed stays signed, float stays float; integers with BLANK pixels become float with NaN.
     The header has no cards that describe the storage, no malformed cards, and those of the primary header that the
-    image's own lacks. Raises ValueError, in a plain sentence, where there is no single image to read.
+    image's own lacks. Raises ValueError, in a plain sentence, where there is no single image to read; with `first` the
+    others belong to the first one, as sigma and mask do.
     """
     with quiet():
-        data, text, _ = _load(path)
+        data, text, _ = _load(path, first)
         return data, parse(text)[0]
 
 
@@ -134,6 +158,30 @@ def read_header(path: str) -> fits.Header:
         units = list(_units(file))
         unit = _choose(units)[0]
         return parse(_inherited(unit, units[0]))[0]
+
+
+def read_ready(path: str) -> tuple[np.ndarray, fits.Header, dict[str, np.ndarray]]:
+    """A ready master as (data, header, images beside it of the same size by their names, such as UNCERT and MASK).
+
+    UNCERT is one standard deviation, whichever kind of uncertainty the file holds. Raises ValueError as `read` does.
+    """
+    data, header = read(path, first=True)
+    beside = {}
+    with quiet(), _opened(path) as file, fits.open(file, mode="readonly", memmap=False, checksum=False) as hdus:
+        for hdu in hdus[1:]:
+            if hdu.is_image and hdu.name and hdu.data is not None and hdu.data.shape == data.shape:
+                values = np.array(hdu.data, hdu.data.dtype.newbyteorder("="))
+                beside.setdefault(hdu.name, _deviation(values, hdu) if hdu.name == "UNCERT" else values)
+    return data, header, beside
+
+
+def _deviation(values: np.ndarray, hdu) -> np.ndarray:
+    """One standard deviation from what UTYPE, as astropy's CCDData writes it, calls the values."""
+    kind = str(hdu.header.get("UTYPE", ""))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if kind == "VarianceUncertainty":
+            return np.sqrt(values)
+        return 1 / np.sqrt(values) if kind == "InverseVariance" else values
 
 
 def scan(path: str) -> Scan:
@@ -146,6 +194,21 @@ def scan(path: str) -> Scan:
     first = data[0, 0]
     constant = float(first) if (data[0] == first).all() and (data == first).all() else None
     return Scan(text, nx, ny, pixel_hash(data), constant, notes)
+
+
+def scan_ready(path: str) -> Scan:
+    """The same for a ready master: the first image is the master and `pixel_hash` is that of the file's bytes."""
+    with _opened(path) as file:
+        said = next(iter(_units(file))).cards
+    if any(card.startswith("FLSTATUS") for card in said):
+        raise ValueError(DROPPED)
+    data, text, notes = _load(path, first=True)
+    ny, nx = data.shape
+    first = data[0, 0]
+    constant = float(first) if (data == first).all() else None
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return Scan(text, nx, ny, digest, constant, notes)
 
 
 def pixel_hash(data: np.ndarray) -> str:
@@ -415,8 +478,9 @@ def _structure(cards: list[str]) -> dict[str, str]:
     return found
 
 
-def _choose(units: list[_Unit]) -> tuple[_Unit, list[str]]:
-    """(the unit with the frame, notes). Raises ValueError where there is none, or more than one to choose from."""
+def _choose(units: list[_Unit], first: bool = False) -> tuple[_Unit, list[str]]:
+    """(the unit with the frame, notes). Raises ValueError where there is none, or, unless `first`, more than one to choose
+    from."""
     images = []
     for unit in units:
         axes = unit.image()
@@ -429,6 +493,10 @@ def _choose(units: list[_Unit]) -> tuple[_Unit, list[str]]:
         raise ValueError("no image in this file, only a table" if tables else "no image in this file, only a header")
     unit, axes = images[0]
     _check_axes(axes)
+    if first or any(
+        card.startswith("FLVERS") for card in unit.cards
+    ):  # a product's image comes before what belongs to it
+        return unit, []
     fellows = [other for other, size in images[1:] if size == axes and other.bits == unit.bits]
     if fellows:
         raise ValueError(f"{len(fellows) + 1} images of the same size in one file: which one is the frame is not known")
@@ -446,11 +514,11 @@ def _check_axes(axes: list[int]) -> None:
         raise ValueError(f"not a picture: the image is of {size} pixels")
 
 
-def _load(path: str) -> tuple[np.ndarray, str, list[str]]:
+def _load(path: str, first: bool = False) -> tuple[np.ndarray, str, list[str]]:
     """(pixels, header text, notes) of the frame in a file."""
     with _opened(path) as file:
         units = list(_units(file))
-        unit, notes = _choose(units)
+        unit, notes = _choose(units, first)
         stored = _stored(file, unit)
         notes += _checksums(unit, stored)
         text = _inherited(unit, units[0])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from astropy.io import fits
 
-from . import calibrate, cosmic, sources, trim
-from .frame import Frame, Mask, must_match
+from . import calibrate, cosmic, pairs, sources, trim
+from .frame import Frame, Mask, must_match, printable
 from .header import detector, parse_section
 
 # Frames of each kind go through these steps before they are combined into their master.
@@ -30,7 +30,9 @@ class Reduction:
     flat: Frame | None = None
     cameras: object = ()
     options: dict = field(default_factory=dict)
+    masks: dict = field(default_factory=dict)  # what `cameras: mask` names: see trim.bad_pixels
     equal_exposure: float = 0.02
+    measured: pairs.Measured = pairs.Measured()
 
 
 def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
@@ -42,7 +44,10 @@ def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
         {key: value for key, value in facts.items() if value is not None}
     )
     if np.issubdtype(data.dtype, np.integer) and data.dtype.itemsize <= 2:
-        frame.header["FLADCMAX"] = (int(np.iinfo(data.dtype).max), "[adu] largest value that the raw file can hold")
+        step = adc_step(data)
+        frame.header["FLADCSTP"] = (step, "[adu] step of the ADC")
+        largest = int(np.iinfo(data.dtype).max) // step * step
+        frame.header["FLADCMAX"] = (largest, "[adu] largest value that the raw file can hold")
     nothing = ~np.isfinite(frame.data)
     if nothing.all():
         raise ValueError("no pixel of this frame has a value")
@@ -50,6 +55,12 @@ def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
         filled = np.where(nothing, np.median(frame.data[~nothing]), frame.data)
         frame = frame.with_(data=filled, mask=np.where(nothing, np.uint8(Mask.NO_DATA), np.uint8(0)))
     return frame
+
+
+def adc_step(data: np.ndarray) -> int:
+    """The power of two of which all differences of whole numbers are multiples: 16 for 12 bits padded to 16, else 1."""
+    differing = int(np.bitwise_or.reduce(data ^ data.flat[0], axis=None))
+    return differing & -differing or 1
 
 
 def reduce(frame: Frame, reduction: Reduction) -> Frame:
@@ -61,6 +72,7 @@ def reduce(frame: Frame, reduction: Reduction) -> Frame:
 
 def step(name: str, frame: Frame, reduction: Reduction) -> Frame:
     """A frame through one step, with what that step needs taken from the reduction."""
+    reduction = replace(reduction, bias=_at_gain_of(frame, reduction.bias), dark=_at_gain_of(frame, reduction.dark))
     return globals()[f"_{name}"](frame, reduction)
 
 
@@ -72,21 +84,60 @@ def dark_ratio(exposure: float | None, dark_exposure: float | None, equal: float
 
 
 def _trim(frame, reduction):
-    camera = detector(frame.header, reduction.cameras)
-    stated = camera.saturation or reduction.options.get("trim", {}).get("saturation")
-    saturation = stated or trim.find_saturation(frame.data) or frame.header.get("FLADCMAX")
-    overscan, region = (parse_section(text) if text else None for text in (camera.overscan, camera.trim))
-    return trim.trim(frame, saturation, overscan, region)
+    options = dict(reduction.options.get("trim", {}))
+    stated, region = options.pop("saturation", None), options.pop("region", None)
+    camera = detector(frame.header, reduction.cameras, region)
+    saturation = camera.saturation or stated or trim.find_saturation(frame.data) or frame.header.get("FLADCMAX")
+    region = parse_section(camera.trim, frame.shape, "trim") if camera.trim else None
+    wanted = camera.overscan if options.get("overscan") != "none" else ()
+    sections = [parse_section(text, frame.shape, "overscan") for text in wanted]
+    bad = reduction.masks[camera.mask] if camera.mask else None
+    if camera.mask:
+        frame = frame.with_({"MASKFILE": (printable(camera.mask).split("/")[-1][:60], "bad pixels by this file")})
+    return trim.trim(frame, saturation, region, sections, bad=bad, **options)
 
 
 def _deviation(frame, reduction):
     camera = detector(frame.header, reduction.cameras)
-    level = frame.data if reduction.kind == "bias" else _level(frame, reduction, camera)
-    return calibrate.deviation(frame, camera.gain, camera.read_noise, level)
+    gain, read_noise, source = settled(camera, reduction.measured, reduction.options.get("detector", {}))
+    if reduction.kind == "bias":
+        level = frame.data
+    else:
+        level = _level(frame, reduction, camera)
+        read_noise = _with_dark_current(read_noise, gain, reduction)
+    step, level_noise = (float(frame.header.get(key, 0)) for key in ("FLADCSTP", "OVSCNOIS"))
+    return calibrate.deviation(frame, gain, read_noise, level, step, level_noise, source)
+
+
+def settled(camera, measured: pairs.Measured, options: dict):
+    """(gain in e-/ADU, read noise in e-, "formula" or "measured") of stated and measured values; None where unknown."""
+    tolerance = options.get("tolerance", pairs.TOLERANCE)
+    gain, by, said = pairs.settle("gain", "e-/ADU", camera.gain, measured.gain, measured.gain_error, tolerance)
+    noise = noise_error = None
+    if gain is not None and measured.read_noise is not None:
+        noise, noise_error = gain * measured.read_noise, gain * measured.read_noise_error
+    read_noise, noise_by, noise_said = pairs.settle("read noise", "e-", camera.read_noise, noise, noise_error, tolerance)
+    for sentence in filter(None, (said, noise_said)):
+        print(sentence)
+    return gain, read_noise, "measured" if "measured" in (by, noise_by) else "formula"
+
+
+def _with_dark_current(read_noise, gain, reduction):
+    """Read noise in e- that holds the dark current's own noise too, where no bias tells how much current a dark holds:
+    then the scatter of the dark's frames about their master is the noise that is not of light."""
+    dark = reduction.dark
+    if reduction.bias is not None or dark is None or None in (read_noise, gain):
+        return read_noise
+    scatter, ratio = (dark.header.get(key) for key in ("FLSCATTR", "FLSIGRAT"))
+    if not isinstance(scatter, float) or not isinstance(ratio, float):
+        return read_noise
+    # Below 1 the ratio is what clipping has cut off the scatter.
+    return max(read_noise, scatter / min(ratio, 1.0) * gain / _gain_of(dark, gain))
 
 
 def _gain(frame, reduction):
-    return calibrate.gain(frame, detector(frame.header, reduction.cameras).gain)
+    known = frame.header.get("FLGAIN")
+    return calibrate.gain(frame, known if isinstance(known, float) else None)
 
 
 def _cosmic_ray(frame, reduction):
@@ -103,7 +154,7 @@ def _cosmic_ray(frame, reduction):
             pedestal = pedestal + np.float32(share) * master.data
     frame = frame.with_(mask=known)
     fwhm = None
-    if options.get("method", "laplacian") == "laplacian":
+    if options.get("method", "laplacian") != "none":
         fwhm = sources.quick_fwhm(frame.data - pedestal, frame.mask != 0)
     return cosmic.cosmic_ray(frame, pedestal, fwhm=fwhm, **options)
 
@@ -130,12 +181,34 @@ def _ratio(frame, reduction) -> float:
 def _level(frame, reduction, camera):
     """What is not light in a raw frame, in ADU: master bias, else the level of the master dark (for a dark its own),
     else the camera's stated level, else None."""
-    gain = camera.gain or 1.0
     if reduction.bias is not None:
         must_match(frame, reduction.bias.with_(unit=frame.unit), "master bias")
-        return reduction.bias.data / np.float32(gain)
+        return reduction.bias.data / np.float32(_gain_of(reduction.bias, 1.0))
     if reduction.dark is not None:
-        return float(np.median(reduction.dark.data)) / gain
+        return float(np.median(reduction.dark.data)) / _gain_of(reduction.dark, 1.0)
     if reduction.kind == "dark":
         return float(np.median(frame.data))
     return camera.bias_level
+
+
+def _gain_of(master, otherwise: float | None) -> float | None:
+    """What turns a master's values into ADU: its gain, 1 where it is in ADU; `otherwise` where it does not say."""
+    if master.unit == "adu":
+        return 1.0
+    known = master.header.get("FLGAIN")
+    return known if isinstance(known, float) else otherwise
+
+
+def _at_gain_of(frame, master):
+    """A master in the unit and at the gain of a frame, where it says its own. Nights may differ in their measured gains;
+    ADU are what they share, and the level of a bias is far above its noise."""
+    gain = frame.header.get("FLGAIN") if frame.unit == "electron" else 1.0
+    of_master = None if master is None else _gain_of(master, None)
+    if not isinstance(gain, float) or of_master is None or (gain == of_master and frame.unit == master.unit):
+        return master
+    factor = np.float32(gain / of_master)
+    scaled = {"FLGAIN": gain} if frame.unit == "electron" else {}
+    if isinstance(master.header.get("FLSCATTR"), float):
+        scaled["FLSCATTR"] = master.header["FLSCATTR"] * float(factor)
+    sigma = None if master.sigma is None else master.sigma * factor
+    return master.with_(scaled, data=master.data * factor, sigma=sigma, unit=frame.unit)

@@ -1,32 +1,50 @@
-"""Plate solving of one frame, offline: a ladder of engines, first success wins, every attempt recorded."""
+"""Plate solving of one frame: a ladder of engines in a chosen order, first success wins, every attempt recorded."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from astropy.io import fits
 
-from . import astrometry, sources
+from . import astrometry, patterns, tighten
 
-SCALES = (0.4, 0.8, 1.5, 3.0, 6.0, 12.0)  # arcsec/pix, tried where no header tells; each reaches 45 % both ways
+ORDER = ("header", "patterns", "seiza", "solve-field")
+SCALES = (
+    0.4,
+    0.8,
+    1.5,
+    3.0,
+    6.0,
+    12.0,
+    25.0,
+)  # arcsec/pix, tried where none is known or right; each reaches 45 % both ways
+ANY = 1.45
 
 
 @dataclass
 class Attempt:
-    """One rung: what was tried and what came of it. rms in arcsec."""
+    """One rung: what was tried, with which hints, and what came of it. rms in arcsec, nan where nothing was measured."""
 
     engine: str
     reason: str = ""
+    hints: str = ""
     matched: int = 0
     rms: float = float("nan")
     seconds: float = 0.0
     wcs: object = None
 
     def __str__(self):
-        result = f"{self.matched} stars, rms {self.rms:.2f} arcsec" if self.wcs is not None else self.reason
-        return f"{self.engine}: {result} ({self.seconds:.2f} s)"
+        hints = f" ({self.hints})" if self.hints else ""
+        return f"{self.engine}{hints}: {self.outcome}; {self.seconds:.2f} s"
+
+    @property
+    def outcome(self) -> str:
+        """What came of it, in words."""
+        if self.wcs is None or not np.isfinite(self.rms):
+            return self.reason
+        return f"{self.matched} stars, rms {self.rms:.2f} arcsec" + (f", {self.reason}" if self.reason else "")
 
 
 @dataclass
@@ -36,21 +54,71 @@ class Solution:
     wcs: object = None
     attempts: list[Attempt] = field(default_factory=list)
 
+    @property
+    def reason(self) -> str:
+        """Why nothing came of each attempt."""
+        return "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts if a.wcs is None)
+
     def cards(self) -> dict:
-        """Keywords for the header."""
+        """Keywords for the header; all that a ladder may write, None where one does not apply."""
         last = self.attempts[-1] if self.attempts else Attempt("none", "nothing was tried")
+        solved = self.wcs is not None
         cards = {
-            "FLSOLVED": (self.wcs is not None, "the frame has a celestial WCS"),
+            "FLSOLVED": (solved, "the frame has a celestial WCS"),
             "FLSOLVER": (last.engine, "rung that solved it, or the last"),
+            "FLMATCH": (last.matched, "catalogue stars matched") if solved else None,
+            "FLWCSRMS": (round(last.rms, 4), "[arcsec] rms of matched stars") if np.isfinite(last.rms) else None,
+            "FLUNSOLV": None if solved else plain(self.reason or last.reason),
         }
-        if self.wcs is not None:
-            cards["FLMATCH"] = (last.matched, "catalogue stars matched")
-            if np.isfinite(last.rms):
-                cards["FLWCSRMS"] = (round(last.rms, 4), "[arcsec] rms of the solution")
-        else:
-            reason = "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts)
-            cards["FLUNSOLV"] = reason.replace("\N{DEGREE SIGN}", " deg").encode("ascii", "replace").decode()
-        return cards
+        tries = {f"FLTRY{n}": plain(str(attempt)) for n, attempt in enumerate(self.attempts, 1)}
+        return {key: card for key, card in (cards | tries).items() if card is not None}
+
+
+def plain(text: str) -> str:
+    """Text as a header can hold it."""
+    return " ".join(text.replace("\N{DEGREE SIGN}", " deg").encode("ascii", "replace").decode().split())
+
+
+UNSOLVED = ("frame", "target", "night", "filter", "stars", "reason")
+
+
+def unsolved(headers) -> list[dict]:
+    """A row for each of the lights with these headers that has no WCS, by name; dropped frames are none."""
+    rows = []
+    for header in headers:
+        if header.get("FLSTATUS") == "dropped" or header.get("FLSOLVED", True):
+            continue
+        keys = ("FLFRAME", "OBJECT", "NIGHT", "FILTER", "NSTARS", "FLUNSOLV")
+        rows.append({name: header.get(key, "") for name, key in zip(UNSOLVED, keys, strict=True)})
+    return sorted(rows, key=lambda row: row["frame"])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every rung is given; see `solve`. centres: hints, the most trustworthy first; until: monotonic time."""
+
+    table: np.ndarray
+    header: fits.Header
+    shape: tuple[int, int]
+    stars: np.ndarray | None
+    centres: tuple[tuple[float, float], ...]
+    scale: float | None
+    radius: float
+    scale_tolerance: float
+    sip_order: int | None
+    time_limit: float
+    index: str | None
+    until: float = float("inf")
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.until - time.monotonic()
+
+    @property
+    def sky(self) -> np.ndarray:
+        """Positions (n, 2) of the catalogue's stars, brightest first, in degrees."""
+        return np.column_stack([self.stars["ra"], self.stars["dec"]])
 
 
 def solve(
@@ -58,35 +126,45 @@ def solve(
     header: fits.Header,
     shape: tuple[int, int],
     stars: np.ndarray | None,
-    centre: tuple[float, float] | None = None,
+    centre=None,
     scale: float | None = None,
     method: str = "ladder",
+    order=ORDER,
     radius: float = 2.0,
     scale_tolerance: float = 0.2,
     sip_order: int | None = None,
     time_limit: float = 20.0,
+    index: str | None = None,
 ) -> Solution:
-    """Find the WCS of a frame.
+    """Find the WCS of a frame; what goes wrong is the reason of an attempt, never an exception.
 
     table    its sources, brightest first (`sources.detect`); shape (ny, nx)
     stars    catalogue (`catalogue.standard`), None or empty without one
-    centre   (ra, dec) in degrees, scale in arcsec/pix: hints from the header or the configuration
+    centre   (ra, dec) in degrees, or a list of them, best first; scale in arcsec/pix: hints of header or configuration
     method   "ladder", or "none": nothing is tried and nothing believed
-    radius   degrees around the centre that are searched; sip_order None: 3, where lenses
-             bend most, if 60 stars match, else none
+    order    rungs to climb: header, patterns, seiza, solve-field (nova is a rule of its own, see `nova`)
+    radius   degrees around the centre that are searched; scale_tolerance relative error of the scale
+    sip_order  of the distortion; None for what the stars bear out (see `tighten`)
+    time_limit seconds for each rung; index: folder of astrometry.net's index files, None for the installed ones
     """
     solution = Solution()
     if method == "none":
         return solution
-    rungs = ((_header, ()), (_seiza, (centre, scale, radius, scale_tolerance, sip_order, time_limit)))
-    for rung, arguments in rungs:
-        attempt = Attempt(rung.__name__.strip("_"))
-        start = time.perf_counter()
+    centres = [centre] if centre is not None and np.ndim(centre) == 1 else list(centre or ())
+    wcs = astrometry.read_wcs(header)
+    centres += [] if wcs is None else [astrometry.middle_of(wcs, shape)]
+    centres = _apart(centres, radius / 4)
+    task = Task(table, header, shape, stars, centres, scale, radius, scale_tolerance, sip_order, time_limit, index)
+    for name in order:
+        if name not in RUNGS:
+            continue
+        attempt = Attempt(name)
+        start = time.monotonic()
         try:
-            rung(attempt, table, header, shape, stars, *arguments)
-        except ValueError as error:
-            attempt.wcs, attempt.reason = None, str(error)
-        attempt.seconds = time.perf_counter() - start
+            RUNGS[name](attempt, replace(task, until=start + time_limit))
+        except (ValueError, TimeoutError, ArithmeticError, OSError) as error:
+            attempt.wcs, attempt.reason = None, str(error) or type(error).__name__
+        attempt.seconds = time.monotonic() - start
         solution.attempts.append(attempt)
         if attempt.wcs is not None:
             solution.wcs = attempt.wcs
@@ -94,110 +172,238 @@ def solve(
     return solution
 
 
-def _header(attempt, table, header, shape, stars):
-    """A WCS that is there already, checked against the catalogue where there is one."""
-    wcs = astrometry.read_wcs(header)
+def _apart(centres, least: float) -> tuple[tuple[float, float], ...]:
+    """Those of some places (ra, dec) that lie on the sky, and not within `least` degrees of one before them."""
+    kept = []
+    for ra, dec in centres:
+        if np.isfinite(ra) and abs(dec) <= 90 and all(astrometry.separation((ra, dec), k) > least for k in kept):
+            kept.append((float(ra) % 360, float(dec)))
+    return tuple(kept)
+
+
+def _take(attempt: Attempt, fit: tighten.Fit, note: str = "") -> None:
+    """Fill in a solution that was borne out."""
+    attempt.wcs, attempt.matched, attempt.rms, attempt.reason = fit.wcs, fit.matched, fit.rms, note
+
+
+# ---- rungs -----------------------------------------------------------------------------------------------------------
+
+
+def _header(attempt: Attempt, task: Task) -> None:
+    """A WCS that is there already, checked against the catalogue where that has stars of its field."""
+    wcs = astrometry.read_wcs(task.header)
     if wcs is None:
         raise ValueError("no WCS in the header")
-    if stars is None or not len(stars):
-        attempt.wcs = wcs
-        attempt.reason = "not checked: no catalogue"
+    unchecked = _cannot_check(wcs, task)
+    if unchecked:
+        attempt.wcs, attempt.reason = wcs, f"not checked: {unchecked}"
         return
-    attempt.wcs, attempt.matched, attempt.rms = _tighten(wcs, table, stars, shape, 20.0)
+    fit = tighten.tighten(wcs, task.table, task.stars, task.shape, 20.0, task.sip_order, tighten.GIVEN)
+    _take(attempt, fit)
 
 
-def _seiza(attempt, table, header, shape, stars, centre, scale, radius, scale_tolerance, sip_order, time_limit):
-    """Hinted solve with seiza against the catalogue."""
+def _cannot_check(wcs, task: Task) -> str:
+    """Why a header's WCS cannot be held against the catalogue; ValueError where it lies elsewhere altogether."""
+    if task.stars is None or not len(task.stars):
+        return "no catalogue"
+    centre = astrometry.middle_of(wcs, task.shape)
+    if not np.isfinite(centre).all():
+        raise ValueError("the header's WCS does not place the centre of the frame")
+    inside = len(tighten.within(wcs, task.stars, task.shape))
+    if inside >= tighten.LEAST:
+        return ""
+    middle, reach = around(task.stars)
+    if astrometry.separation(centre, middle) > reach:
+        raise ValueError(f"the header's WCS lies at {_place(centre)}, outside of the catalogue")
+    return f"{inside} stars of the catalogue in the field"
+
+
+def _patterns(attempt: Attempt, task: Task) -> None:
+    """Our own patterns of bright stars against the catalogue."""
+    xy = tighten.positions(task.table)
+    _enough(xy, task)
+    reasons = []
+    # All hints are followed quickly before the first is followed thoroughly.
+    for look, until in zip(patterns.LOOKS, (task.until - 0.5 * task.left, task.until), strict=True):
+        for hint in _hints(attempt, replace(task, until=until)):
+            try:
+                for wcs in patterns.find(xy, task.sky, task.shape, hint, look):
+                    try:
+                        return _take(attempt, _borne_out(wcs, task))
+                    except ValueError as error:
+                        reasons.append(str(error))
+            except TimeoutError:  # a hint that takes too long is one that failed
+                pass
+    nearest = f"; the best of {len(reasons)} candidates: {max(reasons, key=_first_number)}" if reasons else ""
+    raise ValueError(f"no solution {attempt.hints}{nearest}")
+
+
+def _seiza(attempt: Attempt, task: Task) -> None:
+    """Seiza against the catalogue."""
     import seiza
 
-    if stars is None or not len(stars):
-        raise ValueError("no catalogue")
-    usable = table[(table["flux"] > 0) & np.isfinite(table["x"]) & np.isfinite(table["y"])]
-    if len(usable) < 4:
-        raise ValueError(f"{len(usable)} stars in the frame, too few to solve")
-    if centre is None:
-        centre, radius = _middle(stars)
-    ny, nx = shape
-    found = [seiza.Star(float(s["x"]), float(s["y"]), float(s["flux"])) for s in usable[:1000]]
-    catalogue = seiza.StarCatalog.from_stars([(float(s["ra"]), float(s["dec"]), float(s["mag"])) for s in stars])
-    guesses = [(scale, scale_tolerance)] if scale else [(s, 0.45) for s in SCALES]
-    solved, reason = None, ""
-    for guess, tolerance in guesses:
+    xy = tighten.positions(task.table)
+    _enough(xy, task)
+    ny, nx = task.shape
+    found = [seiza.Star(x, y, 1.0 / (n + 1)) for n, (x, y) in enumerate(xy[:1000].tolist())]
+    stars = task.stars
+    catalogue = seiza.StarCatalog.from_stars(
+        list(zip(stars["ra"].tolist(), stars["dec"].tolist(), stars["mag"].tolist(), strict=True))
+    )
+    reason = ""
+    for hint in _hints(attempt, task, SCALES):
         try:
             solved = seiza.solve(
-                found, catalogue, nx, ny, ra=centre[0], dec=centre[1], scale_arcsec_px=guess, radius_deg=radius,
-                scale_tolerance=tolerance, sip_order=0, time_limit=time_limit / len(guesses),
+                found, catalogue, nx, ny, ra=hint.centre[0], dec=hint.centre[1], scale_arcsec_px=hint.scale,
+                radius_deg=hint.radius, scale_tolerance=hint.reach - 1, sip_order=0,
+                time_limit=max(hint.until - time.monotonic(), 0.01),
             )  # fmt: skip
-            break
-        except (seiza.SolveError, TimeoutError) as error:  # a guess that takes too long is one that failed
+        except (seiza.SolveError, TimeoutError) as error:
             reason = str(error)
-    if solved is None:
-        raise ValueError(f"no solution near {centre[0]:.3f} {centre[1]:+.3f} at {scale or 'any scale'}: {reason}")
-    wcs = astrometry.read_wcs(fits.Header(solved.fits_header_cards().items()))
-    order = sip_order if sip_order is not None else (3 if solved.matched_stars >= 60 else 0)
-    attempt.wcs, attempt.matched, attempt.rms = _tighten(wcs, table, stars, shape, 5.0, order)
+            continue
+        wcs = astrometry.read_wcs(fits.Header(solved.fits_header_cards().items()))
+        try:
+            return _take(attempt, _borne_out(wcs, task))
+        except ValueError as error:
+            reason = str(error)
+    raise ValueError(f"no solution {attempt.hints}: {reason}")
 
 
-def _tighten(wcs, table, stars, shape, reach: float, sip_order: int = 0):
-    """Match sources and catalogue around a WCS and fit it anew, in narrowing circles: (wcs, matched, rms in arcsec).
+def _solve_field(attempt: Attempt, task: Task) -> None:
+    """Astrometry.net's solve-field, where it is installed, against its own index files."""
+    from . import engines
 
-    reach in pixels. Only twice as many catalogue stars are used as there are sources, so that faint ones do not match
-    by chance. Raises ValueError where fewer than 6 stars agree, or no more than chance explains.
-    """
-    ny, nx = shape
-    good = table[table["flag"] < sources.ODD]
-    xy = np.column_stack([good["x"], good["y"]])
-    matched, rms = 0, float("nan")
-    sky = np.column_stack([stars["ra"], stars["dec"]])
-    ra, dec = wcs.all_pix2world([[nx / 2, ny / 2]], 0)[0]
-    near = astrometry.separation(sky, (ra, dec)) < np.hypot(nx, ny) / 2 * _scale(wcs) / 3600 * 1.2
-    sky = sky[near][: 2 * max(len(xy), 20)]
-    for radius in (reach, reach / 2, max(reach / 5, 1.5), 1.5):
-        predicted = wcs.wcs_world2pix(sky, 0) if wcs.sip is None else wcs.all_world2pix(sky, 0, quiet=True)
-        i, j = astrometry.nearest(xy, predicted, radius)
-        matched = len(i)
-        needed = max(6.0, astrometry.more_than_chance(xy, predicted, radius, 3)) if radius <= 1.5 else 4.0
-        if matched < needed:
-            least = f"at least {max(needed, 6):.0f} are needed"
-            raise ValueError(f"{matched} of {len(xy)} stars agree with the catalogue, {least}")
-        wcs = astrometry.refit(wcs, xy[i], sky[j], shift_only=matched < 6)
-        rms = _rms(wcs, xy[i], sky[j])
-    if sip_order >= 2 and matched >= 6 * sip_order**2:
-        curved = _with_sip(xy[i], sky[j], shape, sip_order)
-        curved_rms = _rms(curved, xy[i], sky[j]) if curved is not None else rms
-        # More terms always fit better: beyond what (2 n - terms) explains they must gain 5 %.
-        terms = (sip_order + 1) * (sip_order + 2)
-        if curved_rms * np.sqrt((2 * matched - 6) / (2 * matched - terms)) < 0.95 * rms:
-            return curved, matched, curved_rms
-    return wcs, matched, rms
+    xy = tighten.positions(task.table)
+    if len(xy) < 4:
+        raise ValueError(f"{len(xy)} stars in the frame, too few to solve")
+    known = [(task.centres[0], task.scale)] if task.centres else []
+    tried = [*known, (None, task.scale)]
+    factor = 1 + task.scale_tolerance
+    for number, (centre, scale) in enumerate(tried):
+        attempt.hints = _said(centre, task.radius, scale, factor)
+        limits = (scale / factor, scale * factor) if scale else None
+        seconds = task.left / (len(tried) - number)
+        try:
+            solved = engines.solve_field(
+                xy, task.shape, centre, task.radius, limits, seconds, task.index, task.sip_order
+            )
+            return accept(attempt, solved.wcs, solved.xy, solved.sky, task)
+        except (ValueError, TimeoutError) as error:
+            reason = str(error)
+    raise ValueError(reason)
 
 
-def _with_sip(xy, sky, shape, order):
-    """TAN-SIP WCS through matched stars, or None where the fit fails."""
-    from astropy.coordinates import SkyCoord
-    from astropy.wcs.utils import fit_wcs_from_points
+def by_nova(task: Task, key: str | None, server: str, submission: int | None = None, taken=None) -> Attempt:
+    """The attempt of the server of `nova.ask`, which gets `task.time_limit` seconds; nova.Unanswered where it does not say."""
+    from . import nova
 
+    xy = tighten.positions(task.table)
+    attempt = Attempt("nova")
+    start = time.monotonic()
     try:
-        return fit_wcs_from_points(tuple(xy.T), SkyCoord(*sky.T, unit="deg"), proj_point="center", sip_degree=order)
-    except Exception:  # scipy and wcslib each have their own ways to fail; the linear solution stands
-        return None
+        if len(xy) < 4:
+            raise ValueError(f"{len(xy)} stars in the frame, too few to solve")
+        words = asked(task)
+        attempt.hints = f"submission {submission}" if submission is not None else ""
+        wcs = nova.ask(words, key, task.time_limit, server, submission, taken)
+        accept(attempt, wcs, np.zeros((0, 2)), np.zeros((0, 2)), task)
+    except ValueError as error:
+        attempt.wcs, attempt.reason = None, str(error)
+    attempt.seconds = time.monotonic() - start
+    return attempt
 
 
-def _rms(wcs, xy, sky) -> float:
-    """Rms distance in arcsec, per star."""
-    found = wcs.all_pix2world(xy, 0)
-    residual = astrometry.to_plane(found, wcs.wcs.crval) - astrometry.to_plane(sky, wcs.wcs.crval)
-    return float(np.sqrt((residual**2).sum(axis=1).mean()) * 3600)
+def asked(task: Task) -> dict:
+    """What the server is asked about a frame: its hints as they are, without a scale where none is known."""
+    from . import nova
+
+    factor = 1 + task.scale_tolerance
+    limits = (task.scale / factor, task.scale * factor) if task.scale else None
+    centre = task.centres[0] if task.centres else None
+    return nova.request(tighten.positions(task.table), task.shape, centre, task.radius, limits)
 
 
-def _scale(wcs) -> float:
-    """arcsec/pix."""
-    return float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600)
+RUNGS = {"header": _header, "patterns": _patterns, "seiza": _seiza, "solve-field": _solve_field}
 
 
-def _middle(stars) -> tuple[tuple[float, float], float]:
-    """Centre of a catalogue and its radius, in degrees."""
-    from .catalogue import field_of
+def accept(attempt: Attempt, wcs, xy, sky, task: Task) -> None:
+    """Take the solution of an engine with a catalogue of its own: fitted to ours where that has stars enough in the
+    field, else to the pairs (n, 2), (n, 2) of pixels and sky that the engine matched."""
+    ours = tighten.within(wcs, task.stars, task.shape) if task.stars is not None else ()
+    if len(ours) >= 2 * tighten.LEAST:
+        try:
+            return _take(attempt, tighten.tighten(wcs, task.table, task.stars, task.shape, 8.0, task.sip_order))
+        except ValueError as error:
+            if len(ours) >= 30:
+                raise ValueError(f"its solution at {_place(astrometry.middle_of(wcs, task.shape))}: {error}") from error
+    attempt.wcs, attempt.matched, attempt.reason = wcs, len(xy), "by its own index, not fitted to the catalogue"
+    if len(xy):
+        attempt.rms = tighten.rms(wcs, xy, sky)
 
-    points = [(float(s["ra"]), float(s["dec"])) for s in stars[:: max(len(stars) // 200, 1)]]
-    return field_of(points, 0.0, 0.0)
+
+def _borne_out(wcs, task: Task) -> tighten.Fit:
+    """A candidate fitted to all stars; ValueError where they do not bear it out, or its pixels are no squares."""
+    fit = tighten.tighten(wcs, task.table, task.stars, task.shape, 8.0, task.sip_order, tighten.SEARCHED)
+    long, short = np.linalg.svd(fit.wcs.pixel_scale_matrix, compute_uv=False)
+    if long > 1.1 * short:
+        raise ValueError(
+            f"{fit.matched} stars agree with the catalogue, but on pixels of sides 1 to {long / short:.2f}"
+        )
+    return fit
+
+
+def _enough(xy, task: Task) -> None:
+    if task.stars is None or not len(task.stars):
+        raise ValueError("no catalogue")
+    if len(xy) < tighten.LEAST:
+        raise ValueError(f"{len(xy)} stars in the frame, too few to solve")
+    if len(task.stars) < tighten.LEAST:
+        raise ValueError(f"only {len(task.stars)} stars in the catalogue, too few to solve")
+
+
+# ---- hints -----------------------------------------------------------------------------------------------------------
+
+
+def _hints(attempt: Attempt, task: Task, scales=SCALES):
+    """From the hints as they are to all of the catalogue at any scale; each gets its share of the time that is left."""
+    middle, reach = around(task.stars)
+    places = [(centre, task.radius) for centre in task.centres if astrometry.separation(centre, middle) < reach + 1]
+    known = [(task.scale, 1 + task.scale_tolerance)] if task.scale else []
+    anything = [(scale, ANY) for scale in sorted(scales, key=lambda s: abs(np.log(s / (task.scale or 1.5))))]
+    plan = [(place, scale) for scale in known for place in [*places, (middle, reach)]]
+    plan += [((middle, reach), scale) for scale in anything]
+    first = ""
+    for number, ((centre, radius), (scale, factor)) in enumerate(plan):
+        if task.left <= 0:
+            break
+        # The hints as they are get most of the time; the last guesses are for frames that say little.
+        share = 0.5 if known and number == 0 else 1 / (len(plan) - number)
+        attempt.hints = _said(centre, radius, scale if factor != ANY else None, factor)
+        first = first or attempt.hints
+        yield patterns.Hint(centre, radius, scale, factor, time.monotonic() + share * task.left)
+    if attempt.hints != first:
+        attempt.hints = f"{first}, then {attempt.hints}"
+    if task.left <= 0:
+        attempt.hints += f", until the time was up (solve: time_limit: {task.time_limit:g})"
+
+
+def _said(centre, radius: float, scale: float | None, reach: float) -> str:
+    """A hint in words."""
+    place = f"within {radius:.2g} deg of {_place(centre)}" if centre else "anywhere"
+    return f"{place}, {scale:.3g} arcsec/pix +-{reach - 1:.0%}" if scale else f"{place}, any scale"
+
+
+def _place(centre) -> str:
+    return f"{centre[0]:.3f} {centre[1]:+.3f}"
+
+
+def _first_number(text: str) -> int:
+    return int(next((word for word in text.split() if word.isdigit()), 0))
+
+
+def around(stars: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Centre (ra, dec) of a catalogue and the radius of the circle around it that holds it, in degrees."""
+    ra, dec = np.radians(stars["ra"]), np.radians(stars["dec"])
+    x, y, z = (np.cos(dec) * np.cos(ra)).mean(), (np.cos(dec) * np.sin(ra)).mean(), np.sin(dec).mean()
+    centre = float(np.degrees(np.arctan2(y, x)) % 360), float(np.degrees(np.arctan2(z, np.hypot(x, y))))
+    return centre, float(astrometry.separation(np.column_stack([stars["ra"], stars["dec"]]), centre).max())
