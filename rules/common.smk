@@ -155,10 +155,10 @@ def nova_of(wildcards):
 
 
 def unsolved_of(wildcards):
-    """All lights, and what the server says about them where it is asked."""
+    """The records of all lights' attempts, and what the server says about them where it is asked."""
     rows = NIGHT.plan.lights.values()
     nova = {"nova": [NIGHT.nova(row) for row in rows]} if NIGHT.asks_nova else {}
-    return {"lights": [NIGHT.light(row) for row in rows]} | nova
+    return {"attempts": [NIGHT.attempts(row) for row in rows]} | nova
 
 
 def catalogue_of(wildcards):
@@ -172,6 +172,15 @@ def megabytes(per_pixel, base=300):
 
     def needed(wildcards, attempt):
         return int((base + per_pixel * PIXELS / 1e6) * attempt)
+
+    return needed
+
+
+def megabytes_of_pile(section):
+    """Memory of a job that combines frames: the limit of its pile, what Python and its libraries take, and the result."""
+
+    def needed(wildcards, attempt):
+        return int((400 + CONFIG[section]["memory"] + 40 * PIXELS / 1e6) * attempt)
 
     return needed
 
@@ -197,6 +206,8 @@ PIXELS = max((row.nx * row.ny for row in TABLE.rows), default=1)
 
 if at_the_wheel():
     raw.write_text(f"{R}/matches.csv", NIGHT.matches())
+    if listed := raw.read_text(NIGHT.unsolved()):
+        raw.write_text(NIGHT.unsolved(), NIGHT.still_unsolved(listed))
     raw.write_text(FIELDS, fields.to_text(NIGHT.fields(io.failed_at, archive.reachable)))
 
 

@@ -9,6 +9,7 @@ rule light:
     output:
         frame=kept("lights", f"{R}/lights/{{target}}/{{night}}/{{filter}}/{{frame}}.fits"),
         sources=kept("lights", f"{R}/lights/{{target}}/{{night}}/{{filter}}/{{frame}}.ecsv"),
+        attempts=f"{R}/solving/{{target}}/{{night}}/{{filter}}/{{frame}}.csv",
     log:
         f"{R}/logs/lights/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
     benchmark:

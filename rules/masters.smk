@@ -37,7 +37,7 @@ rule master_bias:
     conda:
         "../envs/firstlight.yaml"
     resources:
-        mem_mb=megabytes(40, 800),
+        mem_mb=megabytes_of_pile("master_bias"),
     params:
         options=NIGHT.options("header", "cameras", "trim", "detector", "master_bias"),
         facts=lambda w: facts_of_master(w, "bias"),
@@ -62,7 +62,7 @@ rule master_dark:
     conda:
         "../envs/firstlight.yaml"
     resources:
-        mem_mb=megabytes(40, 800),
+        mem_mb=megabytes_of_pile("master_dark"),
     params:
         options=NIGHT.options("header", "cameras", "trim", "detector", "master_dark"),
         facts=lambda w: facts_of_master(w, w.dark),
@@ -87,7 +87,7 @@ rule master_flat:
     conda:
         "../envs/firstlight.yaml"
     resources:
-        mem_mb=megabytes(40, 800),
+        mem_mb=megabytes_of_pile("master_flat"),
     params:
         options=NIGHT.options("header", "cameras", "trim", "detector", "master_flat"),
         facts=lambda w: facts_of_master(w, w.flat),

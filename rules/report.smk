@@ -11,7 +11,6 @@ rule unsolved:
     conda:
         "../envs/firstlight.yaml"
     params:
-        made_from=NIGHT.made_from(NIGHT.plan.lights.values()),
         code=code("unsolved"),
     message:
         "unsolved lights and their reasons"

@@ -59,7 +59,7 @@ rule combine:
     conda:
         "../envs/firstlight.yaml"
     resources:
-        mem_mb=megabytes(60, 800),
+        mem_mb=megabytes_of_pile("combine"),
     params:
         options=CONFIG["combine"] | {"align": CONFIG["align"]["interpolation"]},
         made_from=lambda w: NIGHT.made_from(NIGHT.rows(w.target, w.filter)),

@@ -11,6 +11,7 @@ with job.logged(snakemake):
     def drop(reason):
         io.write_dropped(output.frame, "light", reason, adapt.facts_header(snakemake.params.facts))
         io.write_table(output.sources, sources.none_found())
+        io.write_rows(output.attempts, [], solve.ATTEMPTS)
 
     with job.dropping(drop):
         raw = adapt.raw_frame(snakemake.input.raw, snakemake.params.facts, options["header"])
@@ -22,13 +23,12 @@ with job.logged(snakemake):
         settings["scale"] = settings["scale"] or (scale[0] if scale else None)
         solution = solve.solve(table, frame.header, frame.shape, stars, places, **settings)
         for attempt in solution.attempts:
-            print(attempt)
-        cards = solution.cards()
+            print(f"{attempt} ({attempt.seconds:.2f} s)")
         if stars is not None and solution.attempts and solution.wcs is None:
             diagonal = settings["scale"] * float(np.hypot(*frame.shape)) / 3600 if settings["scale"] else None
-            if advice := catalogue.advice(io.read_meta(snakemake.input.catalogue), diagonal):
-                print(advice)
-                cards["FLUNSOLV"] = f"{cards['FLUNSOLV']}; {advice}"
-        frame = frame.with_(sky | cards, header=astrometry.replace_wcs(frame.header, solution.wcs))
+            solution.advice = catalogue.advice(io.read_meta(snakemake.input.catalogue), diagonal) or ""
+            print(solution.advice)
+        frame = frame.with_(sky | solution.cards(), header=astrometry.replace_wcs(frame.header, solution.wcs))
         io.write_frame(output.frame, frame)
         io.write_table(output.sources, table, sources.COLUMNS)
+        io.write_rows(output.attempts, solution.rows(solve.light_of(frame.header)), solve.ATTEMPTS)

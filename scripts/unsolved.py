@@ -3,10 +3,10 @@
 from firstlight import job
 
 with job.logged(snakemake):
-    from firstlight import io, nova, solve
+    from firstlight import io, solve
 
-    answers = snakemake.input.get("nova") or [None] * len(snakemake.input.lights)
-    headers = [nova.light_header(*pair) for pair in zip(snakemake.input.lights, answers, strict=True)]
-    rows = solve.unsolved(headers)
+    records = [io.read_rows(path) for path in snakemake.input.attempts]
+    answers = [io.read_header(path) for path in snakemake.input.get("nova") or []] or [None] * len(records)
+    rows = solve.unsolved(records, answers)
     io.write_rows(snakemake.output[0], rows, solve.UNSOLVED)
-    print(f"{len(rows)} of {len(headers)} lights are not solved")
+    print(f"{len(rows)} of {len(records)} lights are not solved")

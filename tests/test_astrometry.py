@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simulated_night as sim
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import fit_wcs_from_points
 from firstlight import astrometry
+from scipy.spatial import cKDTree
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 CENTRES = [(0.0, 0.0), (0.0002, 30.0), (359.9998, -45.0), (35.0, 57.0), (120.0, 90.0), (200.0, -90.0), (77.0, 89.9)]
@@ -235,6 +238,56 @@ def test_match_shift_refuses_unrelated_fields():
     for seed in range(5):
         with pytest.raises(ValueError, match="stars agree"):
             astrometry.match_shift(some_pixels(40, seed=seed), some_pixels(40, seed=seed + 100))
+
+
+@pytest.mark.parametrize("radius", [0.3, 3.0, 40.0, 5000.0])
+def test_nearest_is_what_trees_say(radius):
+    rng = np.random.default_rng(6)
+    a, b = rng.uniform(-500, 500, (700, 2)), rng.uniform(-400, 700, (900, 2))
+    b[:300] = a[:300] + rng.normal(0, 1, (300, 2))
+    a[5], b[7] = np.nan, np.inf
+    ia, ib = np.flatnonzero(np.isfinite(a).all(axis=1)), np.flatnonzero(np.isfinite(b).all(axis=1))
+    distance, to_b = cKDTree(b[ib]).query(a[ia], distance_upper_bound=radius)
+    _, to_a = cKDTree(a[ia]).query(b[ib])
+    expected = [(ia[n], ib[to_b[n]]) for n in np.flatnonzero(np.isfinite(distance)) if to_a[to_b[n]] == n]
+    assert list(zip(*astrometry.nearest(a, b, radius), strict=True)) == expected and len(expected) > 10
+
+
+# ---- own SIP fit -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_sip_fit_is_that_of_astropy(order):
+    """On the same noisy pairs; astropy's own fit iterates, ours is one linear problem."""
+    truth, xy = sip_wcs(), some_pixels(300)
+    sky = on_sky(truth, xy + np.random.default_rng(5).normal(0, 0.1, xy.shape))
+    ours = astrometry.fit_sip(xy, sky, (1024, 1024), order)
+    theirs = fit_wcs_from_points(tuple(xy.T), SkyCoord(*sky.T, unit="deg"), proj_point="center", sip_degree=order)
+    assert rms_distance(ours, sky, xy) <= 1.001 * rms_distance(theirs, sky, xy)
+    assert pixel_distance(ours, theirs, some_pixels(200, seed=9)) < 0.06
+
+
+def rms_distance(wcs, sky, xy):
+    return np.sqrt((astrometry.separation(on_sky(wcs, xy), sky) ** 2).mean())
+
+
+def test_sip_fit_without_noise_is_exact_everywhere_and_goes_back(tmp_path):
+    truth = sip_wcs()
+    wcs = astrometry.fit_sip(some_pixels(200), on_sky(truth, some_pixels(200)), (1024, 1024), 3)
+    everywhere = some_pixels(500, seed=8)
+    assert pixel_distance(truth, wcs, everywhere) < 1e-3
+    with fits.open(_written(tmp_path, astrometry.replace_wcs(fits.Header(), wcs))) as hdus:
+        again = astrometry.read_wcs(hdus[0].header)
+    assert pixel_distance(wcs, again, everywhere) < 1e-6
+    focal = again.sip_pix2foc(everywhere, 0)
+    np.testing.assert_allclose(again.sip_foc2pix(focal, 0), everywhere, atol=0.02)
+
+
+@pytest.mark.parametrize("crval", CENTRES)
+def test_plain_fit_finds_a_tan_at_any_place(crval):
+    truth = a_wcs(crval)
+    wcs = astrometry.fit_sip(some_pixels(30), on_sky(truth, some_pixels(30)), (1024, 1024), 1)
+    assert wcs.sip is None and pixel_distance(truth, wcs, some_pixels(200, seed=4)) < 1e-5
 
 
 # ---- headers ---------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ SHAPE = (SIZE, SIZE)
 CENTRE = (35.0, 57.13)
 
 
-def real_field(real, degrees=1.4, angle=30.0, mirror=False, seed=1):
+def real_field(real, degrees=1.9, angle=30.0, mirror=False, seed=1):
     """A frame of the Double Cluster's surroundings, as the Tycho stars there would be found."""
     stars = catalogue.standard(io.read_any_table(real / "catalogues" / "double_cluster.ecsv"))
     c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
@@ -68,7 +68,7 @@ def test_it_says_that_it_does_not_solve(program, real):
     """It exits with 0 all the same."""
     rng = np.random.default_rng(4)
     strange = table_of(rng.uniform(0, SIZE, (60, 2)), np.arange(60.0, 0, -1))
-    found = Field(strange, None, None, CENTRE, 5.0)
+    found = Field(strange, None, None, CENTRE, 12.0)
     assert "found no match" in climbed(found).reason
 
 
@@ -92,7 +92,7 @@ XY = np.random.default_rng(5).uniform(0, SIZE, (40, 2))
 def test_a_child_that_hangs_is_ended_with_its_own_children(tmp_path, monkeypatch):
     fake(tmp_path, monkeypatch, f"sleep 300 & echo $! > {tmp_path}/child; sleep 300")
     start = time.monotonic()
-    with pytest.raises(TimeoutError, match="did not end within 0.5 s"):
+    with pytest.raises(TimeoutError, match="did not end in its time"):
         engines.solve_field(XY, SHAPE, seconds=0.5)
     assert time.monotonic() - start < 3
     child = (tmp_path / "child").read_text().strip()

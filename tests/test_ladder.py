@@ -1,12 +1,14 @@
 """The ladder against simulated fields in random places of the sky, and against frames that cannot be solved."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from firstlight import astrometry, catalogue, io, pointing, raw, solve, sources, tighten
 from firstlight.frame import Frame
+from firstlight.night import Night
 from simulated_fields import SIZE, Field, field, table_of
 
 OWN = ("header", "patterns", "seiza")
@@ -50,8 +52,7 @@ def test_twenty_random_places_are_all_solved(degrees, density, deeper):
         solution = climbed(found, scale=1.03 * found.scale)
         assert solution.wcs is not None, (seed, solution.reason)
         errors.append(found.error(solution.wcs))
-    # Positions are good to 0.1 pixel, so a field of 20 stars knows its own place no better than this.
-    assert max(errors) < (0.15 if degrees == 0.7 else 0.1) and np.median(errors) < 0.06
+    assert max(errors) < 0.1
 
 
 @pytest.mark.parametrize(("degrees", "density"), [(1.5, TYCHO), (0.5, 2000), (0.1, 20_000)])
@@ -256,8 +257,8 @@ def test_a_catalogue_that_is_an_asterism_of_the_frame_by_chance_is_not_believed(
 def test_each_attempt_is_a_card():
     found = field(23, 1.0, 200)
     cards = climbed(found).cards()
-    assert cards["FLTRY1"].startswith("header: no WCS in the header; ")
-    assert cards["FLTRY2"].startswith("patterns (within 2 deg of ") and "stars, rms " in cards["FLTRY2"]
+    assert cards["FLTRY1"] == "header: no WCS in the header"
+    assert cards["FLTRY2"].startswith("patterns within 2 deg of ") and "stars, rms " in cards["FLTRY2"]
     assert cards["FLSOLVER"][0] == "patterns" and "FLUNSOLV" not in cards
 
 
@@ -266,7 +267,7 @@ def test_cards_fit_into_a_header_and_come_back(tmp_path):
     frame = Frame(np.zeros((4, 4), np.float32), fits.Header()).with_(climbed(found).cards())
     io.write_frame(tmp_path / "light.fits", frame)
     head = io.read_header(tmp_path / "light.fits")
-    assert head["FLTRY2"].startswith("patterns (within 2 deg of ")
+    assert head["FLTRY2"].startswith("patterns within 2 deg of ")
     assert head.comments["FLWCSRMS"].startswith("[arcsec]")
 
 
@@ -275,15 +276,46 @@ def test_the_order_is_the_users():
     assert [a.engine for a in climbed(found, order=["seiza", "header", "patterns"]).attempts] == ["seiza"]
 
 
-def test_unsolved_lights_are_rows_with_their_reasons():
-    solved = fits.Header({"FLFRAME": "a", "FLSOLVED": True})
-    dropped = fits.Header({"FLFRAME": "b", "FLSTATUS": "dropped"})
-    cloudy = fits.Header({"FLFRAME": "c", "OBJECT": "M 1", "NIGHT": "2024-01-01", "FILTER": "V", "NSTARS": 2})
-    cloudy["FLSOLVED"], cloudy["FLUNSOLV"] = False, "patterns: 2 stars in the frame"
-    rows = solve.unsolved([cloudy, dropped, solved])
-    assert [tuple(row.values()) for row in rows] == [
-        ("c", "M 1", "2024-01-01", "V", 2, "patterns: 2 stars in the frame")
-    ]
+def test_seconds_are_in_the_record_and_not_in_the_light():
+    """What is made again is the same to the byte."""
+    found = field(26, 1.0, 200)
+    solution = climbed(found)
+    row = solution.rows({"frame": "a"})[-1]
+    assert float(row["seconds"]) >= 0 and (row["engine"], row["solved"], row["frame"]) == ("patterns", True, "a")
+    assert int(row["matched"]) > 50 and float(row["rms"]) < found.scale
+    assert solution.cards() == climbed(found).cards()
+
+
+def light(name, solution):
+    cards = {"FLFRAME": name, "OBJECT": "M 1", "NIGHT": "2024-01-01", "FILTER": "V", "NSTARS": 2}
+    return solution.rows(solve.light_of(fits.Header(cards)))
+
+
+def test_unsolved_lights_are_rows_with_their_reasons(tmp_path):
+    found = field(27, 1.0, 200)
+    none = solve.solve(found.table[:2], fits.Header(), SHAPE, found.stars, order=OWN)
+    none.advice = "a deeper catalogue would do"
+    records = [light("b", climbed(found)), [], light("c", none)]
+    for number, rows in enumerate(records):
+        io.write_rows(tmp_path / f"{number}.csv", rows, solve.ATTEMPTS)
+    records = [io.read_rows(tmp_path / f"{number}.csv") for number in range(3)]
+    (row,) = solve.unsolved(records, [None] * 3)
+    assert (row["frame"], row["target"], row["filter"], row["stars"]) == ("c", "M 1", "V", "2")
+    assert row["reason"] == none.reason == none.cards()["FLUNSOLV"]
+    assert row["reason"].count("2 stars in the frame") == 2 and row["reason"].endswith("a deeper catalogue would do")
+
+
+def test_a_light_that_a_server_solved_is_not_listed():
+    records = [light("a", solve.Solution()), light("b", solve.Solution())]
+    answers = [fits.Header({"FLSOLVED": True}), fits.Header({"FLSOLVED": False, "FLUNSOLV": "none; nova: no key"})]
+    rows = solve.unsolved(records, answers)
+    assert [(row["frame"], row["reason"]) for row in rows] == [("b", "none; nova: no key")]
+    assert solve.unsolved(records, [None, None])[0]["reason"] == "none: nothing was tried"
+
+
+def test_rows_of_lights_that_are_no_longer_asked_for_go():
+    night = SimpleNamespace(plan=SimpleNamespace(lights={"b": 1}))
+    assert Night.still_unsolved(night, 'frame,reason\na,no\nb,"no, none"\n') == 'frame,reason\nb,"no, none"\n'
 
 
 # ---- real frames -----------------------------------------------------------------------------------------------------

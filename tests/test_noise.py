@@ -4,11 +4,13 @@ Truth: a simulated sensor whose bias, dark current, response and noise are known
 """
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from firstlight import calibrate, pairs, reduce
+from firstlight import calibrate, config, pairs, reduce
+from firstlight import masters as masters_module
 from firstlight.reduce import Reduction
 from sensor import EXPOSURE, Detector
 
@@ -65,9 +67,7 @@ def test_claimed_sigma_is_the_scatter_after_each_step(sky, read_noise, n, with_d
 def test_with_a_dark_and_no_bias_the_dark_currents_noise_is_claimed_too(sky, read_noise, dark_rate):
     one = Detector(SHAPE, seed=3, dark_rate=dark_rate, gain=1.5, read_noise=read_noise)
     reduced = [reduce.reduce(one.frame(0.0), Reduction("dark")) for _ in range(10)]
-    from firstlight import masters
-
-    made = masters.master_dark(iter(reduced), 10, known_level=False)
+    made = masters_module.master_dark(iter(reduced), 10, known_level=False)
     out = reduce.reduce(one.frame(float(sky)), Reduction(options=NO_HITS, dark=made))
     expected = sky * one.response
     pulls = ((out.data - expected) / out.sigma)[out.mask == 0]
@@ -197,3 +197,21 @@ def test_a_dark_is_subtracted():
     one = sensor(7.0)
     out = reduce.reduce(one.frame(30.0), Reduction(options=NO_HITS, **masters(7.0, 30)))
     assert np.median(out.data) == pytest.approx(30, abs=0.3)
+
+
+@pytest.mark.parametrize("method", ["sigclip", "sigma_clip"])
+def test_clipping_that_is_asked_for_is_done(method):
+    """It asked its library for a method by a name that this does not know, and nothing was clipped."""
+    asked = {"combining_method": "mean", "clipping_method": method, "minclip": 2, "maxclip": 5}
+    schema = config.read_schema(Path(config.__file__).parents[2] / "config.schema.yaml")
+    options = config.complete({"master_bias": asked}, schema)["master_bias"]
+    memory = options.pop("memory") * 1e6
+    one = sensor(7.0)
+    frames = [reduce.reduce(one.frame(0.0, 0.0), Reduction("bias")) for _ in range(12)]
+    clean = masters_module.master_bias(iter(frames), 12, memory, **options)
+    struck = frames[3].data.copy()
+    struck[50, 60] += 20000
+    hit = masters_module.master_bias(
+        iter([*frames[:3], frames[3].with_(data=struck), *frames[4:]]), 12, memory, **options
+    )
+    assert abs(hit.data[50, 60] - clean.data[50, 60]) < 3 * clean.sigma[50, 60]

@@ -7,7 +7,9 @@ import json
 
 import numpy as np
 import pytest
+import simulated_night
 from astropy.io import fits
+from conftest import reduced
 from firstlight import astrometry, nova, solve
 from nova_server import NovaServer
 from simulated_fields import SIZE, table_of
@@ -145,3 +147,51 @@ def test_an_unsolved_light_gets_the_servers_reason():
     light = fits.Header({"FLSOLVED": False, "FLUNSOLV": "seiza: no"})
     merged = nova.merged(light, answer(FLSOLVED=False, FLUNSOLV="seiza: no; nova: no key"))
     assert (merged["FLSOLVED"], merged["FLUNSOLV"]) == (False, "seiza: no; nova: no key")
+
+
+# ---- a night ---------------------------------------------------------------------------------------------------------
+
+
+def raw_lights(folder, found):
+    """Two raw frames that show the sources of a field."""
+    (folder / "raw").mkdir()
+    rng = np.random.default_rng(6)
+    for number in range(2):
+        image = rng.normal(300, 5, SHAPE)
+        simulated_night.paint(
+            image, found.table["x"], found.table["y"], found.table["flux"] / 3, simulated_night.Profile("gauss", 3.0)
+        )
+        header = fits.Header({"IMAGETYP": "Light", "OBJECT": "h Per", "FILTER": "V", "EXPTIME": 30.0})
+        header["DATE-OBS"] = f"2024-01-01T22:0{number}:00"
+        header["RA"], header["DEC"], header["SCALE"] = *found.pointing, found.scale
+        data = np.clip(image, 0, 65000).astype(np.uint16)
+        fits.writeto(folder / "raw" / f"l{number}.fits", data, header)
+
+
+CONFIG = """
+catalogue: none
+cosmic_ray: {{method: none}}
+solve: {{order: [header, nova], nova_url: "{url}", nova_time_limit: 3.0}}
+"""
+
+
+def test_a_night_goes_on_and_the_next_run_takes_up_what_the_server_had_not_done(program, real, tmp_path, monkeypatch):  # noqa: F811
+    """No light is calibrated again for it; and when the server has answered there is nothing left to do."""
+    monkeypatch.setenv(nova.KEY, "good")
+    found = real_field(real)
+    raw_lights(tmp_path, found)
+    with NovaServer(tmp_path / "nova", hold=True) as server:
+        (tmp_path / "config.yaml").write_text(CONFIG.format(url=server.url))
+        first = reduced(tmp_path)
+        assert (first.jobs["light"], first.jobs["nova"], first.jobs["combine"]) == (2, 2, 1)
+        listed = (tmp_path / "results" / "unsolved.csv").read_text()
+        assert listed.count("was not done within 3 s") == 2
+        server.release()
+        second = reduced(tmp_path)
+        assert (second.jobs["light"], second.jobs["nova"], second.jobs["align"]) == (0, 2, 2)
+        assert len(server.asked) == 2
+        assert not reduced(tmp_path, "--dry-run").jobs
+    assert (tmp_path / "results" / "unsolved.csv").read_text().count("\n") == 1
+    stack = fits.getheader(next(tmp_path.glob("results/stacks/*/V.fits")))
+    middle = astrometry.middle_of(astrometry.read_wcs(stack), SHAPE)
+    assert astrometry.separation(middle, found.truth.wcs.crval) * 3600 < 0.5 * found.scale

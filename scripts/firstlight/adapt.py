@@ -96,7 +96,7 @@ def master(snakemake, combine) -> None:
         product = combine(frames(), len(snakemake.input.raw), memory, **combination)
         coverage = io.image_hdu("COVERAGE", product.count, "number of frames that count in each pixel")
         io.write_frame(snakemake.output[0], product, [coverage])
-        print(f"{product.header['NCOMBINE']} frames, level {product.header['FLLEVEL']:.2f} {product.unit}")
+        print(f"{product.header['NCOMBINE']} frames, level {product.header['FLLEVEL']:.2f} {product.unit}".rstrip())
 
 
 def step(name: str, snakemake) -> None:

@@ -164,13 +164,17 @@ def fit_sip(xy: np.ndarray, sky: np.ndarray, shape, order: int):
     design = polynomial(xy, middle, half, order)
     crval = sky[0]
     for _ in range(4):
-        coefficients = np.linalg.lstsq(design, to_plane(sky, crval), rcond=None)[0]
-        crval = from_plane(coefficients[:1], crval)[0]
+        crval = from_plane(_solved(design, to_plane(sky, crval))[:1], crval)[0]
+    coefficients = _solved(design, to_plane(sky, crval))  # anew: at a pole the least step turns the axes
     cd = coefficients[1:3].T / half
     wcs = tangent_wcs(crval, middle, cd)
     if order > 1:
         _bend(wcs, np.linalg.solve(cd, coefficients.T).T, half, order, middle)
     return wcs
+
+
+def _solved(design: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    return np.linalg.lstsq(design, plane, rcond=None)[0]
 
 
 def _bend(wcs, terms: np.ndarray, half: float, order: int, middle) -> None:
@@ -235,16 +239,48 @@ def separation(a, b):
 
 
 def nearest(a: np.ndarray, b: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the pairs of points (n, 2), (m, 2) that are each other's nearest within `radius`."""
-    from scipy.spatial import cKDTree
-
-    if not len(a) or not len(b):
-        return np.zeros(0, int), np.zeros(0, int)
-    distance, to_b = cKDTree(b).query(a, distance_upper_bound=radius)
-    _, to_a = cKDTree(a).query(b)
-    i = np.flatnonzero(np.isfinite(distance))
+    """Indices of the pairs of points (n, 2), (m, 2) that are each other's nearest within `radius`, in the order of `a`."""
+    i, j, distance = _close(a, b, radius)
+    to_b, to_a = np.full(len(a), -1), np.full(len(b), -1)
+    far_first = np.argsort(-distance, kind="stable")  # of several assignments the last stays
+    to_b[i[far_first]], to_a[j[far_first]] = j[far_first], i[far_first]
+    i = np.flatnonzero(to_b >= 0)
     i = i[to_a[to_b[i]] == i]
     return i, to_b[i]
+
+
+def _close(a: np.ndarray, b: np.ndarray, radius: float):
+    """All pairs (indices into a and b, distance) of points nearer than `radius`.
+
+    Points are sorted into square cells of that side, so that only neighbouring cells need be looked at: for some thousand
+    points as fast as a tree, without a library that takes longer to load than this takes to run.
+    """
+    none = np.zeros(0, int)
+    ia, ib = (np.flatnonzero(np.isfinite(points).all(axis=1)) for points in (a, b))
+    if not len(ia) or not len(ib):
+        return none, none, np.zeros(0)
+    low = np.minimum(a[ia].min(axis=0), b[ib].min(axis=0))
+    cell_a, cell_b = (np.floor((points - low) / radius).astype(np.int64) for points in (a[ia], b[ib]))
+    height = max(cell_a[:, 1].max(), cell_b[:, 1].max()) + 3
+    key_a, key_b = (cell @ np.array([height, 1]) for cell in (cell_a, cell_b))
+    order = np.argsort(key_b, kind="stable")
+    key_b = key_b[order]
+    pairs = []
+    for column in (-height, 0, height):  # the three cells of a column lie together
+        first, last = (np.searchsorted(key_b, key_a + column + row, side) for row, side in ((-1, "left"), (1, "right")))
+        pairs.append(runs(first, last))
+    i, j = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    i, j = ia[i], ib[order[j]]
+    distance = np.hypot(*(a[i] - b[j]).T)
+    near = distance < radius
+    return i[near], j[near], distance[near]
+
+
+def runs(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each n all numbers from first[n] up to and without last[n]: (n repeated, the numbers)."""
+    count = last - first
+    n = np.repeat(np.arange(len(count)), count)
+    return n, np.arange(count.sum()) + np.repeat(first - np.cumsum(count) + count, count)
 
 
 def more_than_chance(a: np.ndarray, b: np.ndarray, radius: float, free: int) -> float:

@@ -49,7 +49,9 @@ KEYWORDS = {
 }  # fmt: skip
 COORDINATES = (
     ("RA", "DEC"), ("OBJCTRA", "OBJCTDEC"), ("OBJRA", "OBJDEC"), ("RA_OBS", "DEC_OBS"), ("RA-OBS", "DEC-OBS"),
-    ("OBSRA", "OBSDEC"), ("RA-MNT", "DEC-MNT"), ("TELRA", "TELDEC"), ("RA_OBJ", "DEC_OBJ"),
+    ("OBSRA", "OBSDEC"), ("RA-MNT", "DEC-MNT"), ("TELRA", "TELDEC"), ("RA_OBJ", "DEC_OBJ"), ("TEL-RA", "TEL-DEC"),
+    ("TEL_RA", "TEL_DEC"), ("RA_TEL", "DEC_TEL"), ("RA-TEL", "DEC-TEL"), ("CAT-RA", "CAT-DEC"), ("RADEG", "DECDEG"),
+    ("RA_DEG", "DEC_DEG"), ("RA_TARG", "DEC_TARG"), ("TARGRA", "TARGDEC"),
 )  # fmt: skip
 BINNING = (("XBINNING", "YBINNING"), ("XBIN", "YBIN"), ("BINX", "BINY"), ("CCDXBIN", "CCDYBIN"), ("CCDBIN1", "CCDBIN2"))
 # Words of each kind, looked for inside the value with all but letters and digits taken out. The order matters:

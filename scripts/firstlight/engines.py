@@ -112,7 +112,7 @@ def run(command: list[str], seconds: float, folder) -> str:
     try:
         return child.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"{command[0]} did not end within {seconds:.3g} s") from error
+        raise TimeoutError(f"{command[0]} did not end in its time (solve: time_limit)") from error
     finally:
         try:
             os.killpg(child.pid, signal.SIGKILL)

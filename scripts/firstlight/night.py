@@ -79,9 +79,18 @@ class Night:
         """Path of what the server says about a light, or of what is remembered of the question (`json`)."""
         return self._of_light("nova", row, suffix)
 
+    def attempts(self, row) -> str:
+        """Path of the record of how a light was solved; it stays where lights do not."""
+        return self._of_light("solving", row, "csv")
+
     def unsolved(self) -> str:
         """Path of the table of unsolved lights."""
         return f"{self.results}/unsolved.csv"
+
+    def still_unsolved(self, table: str) -> str:
+        """The table of unsolved lights, text, without the rows of lights that are no longer asked for."""
+        head, *lines = table.splitlines(keepends=True)
+        return head + "".join(line for line in lines if line.split(",")[0] in self.plan.lights)
 
     def stack(self, target: str, filter: str) -> str:
         """Path of a combined image."""
@@ -105,13 +114,26 @@ class Night:
         aligned = [self.aligned(row) for row in rows] if self.keeps("aligned") else []
         grids = [self.grid(target) for target in self.plan.targets]
         catalogues = [path for path in map(self.catalogue, self.plan.targets) if path]
+        attempts = [self.attempts(row) for row in rows]
         nova = [self.nova(row) for row in rows] if self.asks_nova else []
         stacks = [self.stack(*key) for key in self.plan.stacks]
         pictures = [
             f"{self.results}/pictures/{target}.{suffix}" for target in self.plan.targets for suffix in ("png", "tiff")
         ]
         previews = [f"{self.results}/pictures/{target}/{name}.tiff" for target, name in self.plan.stacks]
-        return masters + catalogues + lights + nova + [self.unsolved()] + grids + aligned + stacks + pictures + previews
+        return (
+            masters
+            + catalogues
+            + lights
+            + attempts
+            + nova
+            + [self.unsolved()]
+            + grids
+            + aligned
+            + stacks
+            + pictures
+            + previews
+        )
 
     def _said_by_ready(self, row) -> str | None:
         path = self.inputs_of(row).get("detector", "")
@@ -375,6 +397,7 @@ class Night:
             rf"masters/library/{frame}(\.fits|_detector\.csv)",
             rf"catalogues/{any_part}\.ecsv",
             rf"lights/{any_part}/{any_part}/{any_part}/{frame}\.(fits|ecsv)",
+            rf"solving/{any_part}/{any_part}/{any_part}/{frame}\.csv",
             rf"nova/{any_part}/{any_part}/{any_part}/{frame}\.(fits|json)",
             rf"steps/{any_part}/{any_part}/{any_part}/{any_part}/{frame}\.fits",
             rf"aligned/{any_part}/(grid|{any_part}/{frame})\.fits",
@@ -383,7 +406,7 @@ class Night:
         )
         product = re.compile("|".join(shapes))
         found = []
-        for kind in ("masters", "catalogues", "lights", "nova", "steps", "aligned", "stacks", "pictures"):
+        for kind in ("masters", "catalogues", "lights", "solving", "nova", "steps", "aligned", "stacks", "pictures"):
             for path in Path(self.results, kind).rglob("*"):
                 name = path.relative_to(self.results).as_posix()
                 if str(path) not in wanted and product.fullmatch(name) and path.is_file() and _is_ours(path):

@@ -81,7 +81,8 @@ def settle(
     return (
         measured,
         "measured",
-        f"{name} {stated:g} {unit} is stated, but {said}: the measured one is used (detector: tolerance: null takes what is stated)",
+        f"{name} {stated:g} {unit} is stated, but {said}: the measured one is used "
+        "(detector: tolerance: null takes what is stated)",
     )
 
 

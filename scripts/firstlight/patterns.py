@@ -20,7 +20,7 @@ from . import astrometry
 # frames whose bright stars are not those of the catalogue, and for lenses that bend.
 LOOKS = ((24, 0.004), (36, 0.008))
 CHECKED = 60  # bright sources that a proposal is checked with
-NEAR = 4.0  # pix within which they agree
+NEAR = 3.0  # pix from which on they agree, up to twice that
 OVERLAP = 0.4  # of the frame's shorter side, the step from tile to tile
 
 
@@ -43,15 +43,12 @@ def find(xy: np.ndarray, sky: np.ndarray, shape, hint: Hint, look: tuple[int, fl
     shape    (ny, nx) of the frame; look: one of `LOOKS`
     Raises TimeoutError where the hint's time is up.
     """
-    from scipy.spatial import cKDTree
-
     ny, nx = shape
     centre, scale = hint.centre, hint.scale
     sky = sky[astrometry.separation(sky, centre) < min(hint.radius + 2 * np.hypot(nx, ny) * scale / 3600, 60)]
     if len(sky) < 5:
         return
     plane = astrometry.to_plane(sky, centre) * 3600 / scale  # in pixels of the assumed scale
-    tree = cKDTree(plane)
     size = np.sqrt(nx * ny / np.pi) * 1.05  # radius of a circle as large as the frame
     step = OVERLAP * min(nx, ny)
     tiles = _tiles(hint.radius * 3600 / scale, step, plane.min(axis=0) - step, plane.max(axis=0) + step)
@@ -61,7 +58,7 @@ def find(xy: np.ndarray, sky: np.ndarray, shape, hint: Hint, look: tuple[int, fl
     for tile in tiles if frame is not None else ():
         if time.monotonic() > hint.until:
             raise TimeoutError("its time was up")
-        inside = np.sort(tree.query_ball_point(tile, size)).astype(int)
+        inside = ((plane - tile) ** 2).sum(axis=1) < size**2
         found = _propose(xy, frame, plane[inside], stars, width, hint.reach, shortest)
         if found is not None:
             yield _wcs(found, centre, scale, shape)
@@ -113,18 +110,15 @@ def _propose(xy, frame: _Triangles, plane, stars: int, width: float, reach: floa
 
     With z = x + iy it is p z + q, of the mirrored frame p conj(z) + q.
     """
-    from scipy.spatial import cKDTree
-
+    if len(plane) < 5:
+        return None
     catalogue = _Triangles.of(plane[:stars], shortest)
-    if catalogue is None or len(plane) < 5:
+    if catalogue is None:
         return None
-    stretch = np.array([width / np.log(reach), 1.0, 1.0])
-    pairs = cKDTree(frame.shapes * stretch).sparse_distance_matrix(
-        cKDTree(catalogue.shapes * stretch), width, p=np.inf, output_type="ndarray"
-    )
-    if not len(pairs):
+    i, j = _alike(frame.shapes, catalogue.shapes, width, np.log(reach))
+    if not len(i):
         return None
-    a, b = frame.corners[pairs["i"]], catalogue.corners[pairs["j"]]
+    a, b = frame.corners[i], catalogue.corners[j]
     mirrored = (_turn(a) > 0) != (_turn(b) > 0)
     a = np.where(mirrored[:, None], a.conj(), a)
     ma, mb = a.mean(axis=1), b.mean(axis=1)
@@ -135,9 +129,9 @@ def _propose(xy, frame: _Triangles, plane, stars: int, width: float, reach: floa
     if not len(p):
         return None
     # All but the best are dropped by a few bright sources, which saves most of the work.
-    tree = cKDTree(plane[: max(2 * stars, CHECKED)])
+    taken = _Raster(plane[: max(2 * stars, CHECKED)])
     for count, share in ((15, 0.02), (CHECKED, 0.0)):
-        agree = _agreeing(tree, xy[:count], p, q, mirrored)
+        agree = _agreeing(taken, xy[:count], p, q, mirrored)
         if len(p) > 200 and share:
             best = np.argsort(-agree, kind="stable")[: max(200, int(share * len(p)))]
             p, q, mirrored = p[best], q[best], mirrored[best]
@@ -145,12 +139,44 @@ def _propose(xy, frame: _Triangles, plane, stars: int, width: float, reach: floa
     return (p[best], q[best], bool(mirrored[best])) if agree[best] >= 5 else None
 
 
-def _agreeing(tree, xy, p, q, mirrored) -> np.ndarray:
+def _alike(a: np.ndarray, b: np.ndarray, width: float, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of shapes (n, 3), (m, 3) of triangles: ratios within `width`, logarithms of the longest side within `reach`."""
+    order = np.argsort(b[:, 1])
+    short = b[order, 1]
+    first, last = (np.searchsorted(short, a[:, 1] + side * width) for side in (-1, 1))
+    i, j = astrometry.runs(first, last)
+    j = order[j]
+    near = (np.abs(a[i, 2] - b[j, 2]) < width) & (np.abs(a[i, 0] - b[j, 0]) < reach)
+    return i[near], j[near]
+
+
+class _Raster:
+    """Which squares of side `NEAR` hold a star, or are next to one that does."""
+
+    def __init__(self, points: np.ndarray):
+        self.low = points.min(axis=0) - 2 * NEAR
+        cells = self.cells(points)
+        self.taken = np.zeros(cells.max(axis=0) + 3, bool)
+        for dx in (-1, 0, 1):
+            for dy in (-1, 0, 1):
+                self.taken[cells[:, 0] + dx, cells[:, 1] + dy] = True
+
+    def cells(self, points: np.ndarray) -> np.ndarray:
+        return np.floor((points - self.low) / NEAR).astype(int)
+
+    def at(self, z: np.ndarray) -> np.ndarray:
+        """Whether complex numbers lie on or beside a star's square."""
+        x, y = (np.floor((part - low) / NEAR) for part, low in zip((z.real, z.imag), self.low, strict=True))
+        nx, ny = self.taken.shape
+        inside = (x >= 0) & (y >= 0) & (x < nx) & (y < ny)
+        return inside & self.taken[np.where(inside, x, 0).astype(int), np.where(inside, y, 0).astype(int)]
+
+
+def _agreeing(taken: _Raster, xy, p, q, mirrored) -> np.ndarray:
     """How many of the sources each similarity puts on a star."""
     z = xy @ [1, 1j]
     z = np.where(mirrored[:, None], z.conj()[None, :], z[None, :]) * p[:, None] + q[:, None]
-    distance, _ = tree.query(np.stack([z.real, z.imag], axis=-1), distance_upper_bound=NEAR)
-    return np.isfinite(distance).sum(axis=1)
+    return taken.at(z).sum(axis=1)
 
 
 def _turn(z: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 
-from .dialects import BINNING, COORDINATES, as_number, comment_of, numbers_of, quoted, value_of
+from .dialects import BINNING, COORDINATES, KEYWORDS, as_number, comment_of, numbers_of, quoted, value_of
 
+PIXEL_SIZES = ("XPIXSZ", "PIXSIZE1", "PIXSIZE", "PIXSZ", "XPIXELSZ")  # microns
 _PLAIN = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?")
 
 
@@ -92,7 +93,8 @@ def _celestial(header) -> bool:
 def pixel_scale(header) -> tuple[float, str] | None:
     """(arcsec/pix, where read): given outright, else from a celestial WCS, else 206.265 x pixel size / focal length.
 
-    XPIXSZ (microns) is the size after binning, as MaxIm and most others write it, unless its comment says unbinned.
+    XPIXSZ (microns) is the size after binning, as MaxIm and most others write it, unless its comment says unbinned; the
+    other keywords are of the sensor.
     """
     for key, value in numbers_of(header, "scale"):
         if 0.001 < value < 3600:
@@ -101,13 +103,14 @@ def pixel_scale(header) -> tuple[float, str] | None:
         scale, source = _wcs_scale(header)
         if 0.001 < scale < 3600:
             return scale, source
-    key = "XPIXSZ" if positive_of(header, "XPIXSZ") else "PIXSIZE1"
-    size, focal = positive_of(header, key), positive_of(header, "FOCALLEN")
+    key = next((key for key in PIXEL_SIZES if positive_of(header, key)), PIXEL_SIZES[0])
+    length = next((key for key in KEYWORDS["focal_length"] if positive_of(header, key)), "FOCALLEN")
+    size, focal = positive_of(header, key), positive_of(header, length)
     if size and focal:
-        bare = key == "PIXSIZE1" or "unbinned" in comment_of(header, key).lower()
+        bare = key != "XPIXSZ" or "unbinned" in comment_of(header, key).lower()
         scale = 206.265 * size / focal * (int(binning_of(header)[0].split("x")[0]) if bare else 1)
         if 0.001 < scale < 3600:
-            return scale, f"{key} = {size:g}, FOCALLEN = {focal:g}"
+            return scale, f"{key} = {size:g}, {length} = {focal:g}"
     return None
 
 

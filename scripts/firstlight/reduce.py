@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 from astropy.io import fits
@@ -116,10 +117,18 @@ def settled(camera, measured: pairs.Measured, options: dict):
     noise = noise_error = None
     if gain is not None and measured.read_noise is not None:
         noise, noise_error = gain * measured.read_noise, gain * measured.read_noise_error
-    read_noise, noise_by, noise_said = pairs.settle("read noise", "e-", camera.read_noise, noise, noise_error, tolerance)
-    for sentence in filter(None, (said, noise_said)):
-        print(sentence)
+    read_noise, noise_by, noise_said = pairs.settle(
+        "read noise", "e-", camera.read_noise, noise, noise_error, tolerance
+    )
+    _say_once(said, noise_said)
     return gain, read_noise, "measured" if "measured" in (by, noise_by) else "formula"
+
+
+@cache
+def _say_once(*sentences: str) -> None:
+    """Tell the log; of the frames of a master the same is true."""
+    for sentence in filter(None, sentences):
+        print(sentence)
 
 
 def _with_dark_current(read_noise, gain, reduction):

@@ -36,8 +36,8 @@ class Attempt:
     wcs: object = None
 
     def __str__(self):
-        hints = f" ({self.hints})" if self.hints else ""
-        return f"{self.engine}{hints}: {self.outcome}; {self.seconds:.2f} s"
+        hints = f" {self.hints}" if self.hints and self.hints not in self.outcome else ""
+        return f"{self.engine}{hints}: {self.outcome}"
 
     @property
     def outcome(self) -> str:
@@ -49,15 +49,37 @@ class Attempt:
 
 @dataclass
 class Solution:
-    """The WCS of a frame, or None, and all attempts."""
+    """The WCS of a frame, or None, all attempts, and advice to the user where nothing came of them."""
 
     wcs: object = None
     attempts: list[Attempt] = field(default_factory=list)
+    advice: str = ""
 
     @property
     def reason(self) -> str:
         """Why nothing came of each attempt."""
-        return "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts if a.wcs is None)
+        reasons = [f"{a.engine}: {a.reason}" for a in self.attempts if a.wcs is None] or ["nothing was tried"]
+        return "; ".join(reasons + [self.advice] * bool(self.advice))
+
+    def rows(self, light: dict) -> list[dict]:
+        """The record of a light: a row for each attempt with the columns `ATTEMPTS`; light: its own of them.
+
+        Seconds stand here alone: a light's file is the same whenever it is made.
+        """
+        rows = [
+            {
+                "engine": attempt.engine,
+                "hints": attempt.hints,
+                "seconds": f"{attempt.seconds:.2f}",
+                "solved": attempt.wcs is not None,
+                "matched": attempt.matched,
+                "rms": f"{attempt.rms:.4f}" if np.isfinite(attempt.rms) else "",
+                "reason": attempt.reason,
+            }
+            for attempt in self.attempts or [Attempt("none", "nothing was tried")]
+        ]
+        rows += [dict.fromkeys(rows[0], "") | {"reason": self.advice}] if self.advice and self.wcs is None else []
+        return [light | row for row in rows]
 
     def cards(self) -> dict:
         """Keywords for the header; all that a ladder may write, None where one does not apply."""
@@ -68,7 +90,7 @@ class Solution:
             "FLSOLVER": (last.engine, "rung that solved it, or the last"),
             "FLMATCH": (last.matched, "catalogue stars matched") if solved else None,
             "FLWCSRMS": (round(last.rms, 4), "[arcsec] rms of matched stars") if np.isfinite(last.rms) else None,
-            "FLUNSOLV": None if solved else plain(self.reason or last.reason),
+            "FLUNSOLV": None if solved else plain(self.reason),
         }
         tries = {f"FLTRY{n}": plain(str(attempt)) for n, attempt in enumerate(self.attempts, 1)}
         return {key: card for key, card in (cards | tries).items() if card is not None}
@@ -79,17 +101,31 @@ def plain(text: str) -> str:
     return " ".join(text.replace("\N{DEGREE SIGN}", " deg").encode("ascii", "replace").decode().split())
 
 
-UNSOLVED = ("frame", "target", "night", "filter", "stars", "reason")
+LIGHT = ("frame", "target", "night", "filter", "stars")
+ATTEMPTS = (*LIGHT, "engine", "hints", "seconds", "solved", "matched", "rms", "reason")
+UNSOLVED = (*LIGHT, "reason")
 
 
-def unsolved(headers) -> list[dict]:
-    """A row for each of the lights with these headers that has no WCS, by name; dropped frames are none."""
+def light_of(header: fits.Header) -> dict:
+    """A light's own columns of the tables, from its header."""
+    keys = ("FLFRAME", "OBJECT", "NIGHT", "FILTER", "NSTARS")
+    return {name: header.get(key, "") for name, key in zip(LIGHT, keys, strict=True)}
+
+
+def unsolved(records: list[list[dict]], answers: list) -> list[dict]:
+    """A row for each light that has no WCS, with the columns `UNSOLVED`, by name.
+
+    records  of the lights, as `Solution.rows` gives them and a CSV file brings them back; a dropped light has no rows
+    answers  for each light the header of a server's answer, or None
+    """
     rows = []
-    for header in headers:
-        if header.get("FLSTATUS") == "dropped" or header.get("FLSOLVED", True):
+    for record, answer in zip(records, answers, strict=True):
+        answer = answer if answer is not None else {}
+        if not record or any(str(row["solved"]) == "True" for row in record) or answer.get("FLSOLVED"):
             continue
-        keys = ("FLFRAME", "OBJECT", "NIGHT", "FILTER", "NSTARS", "FLUNSOLV")
-        rows.append({name: header.get(key, "") for name, key in zip(UNSOLVED, keys, strict=True)})
+        reasons = [f"{row['engine']}: {row['reason']}" if row["engine"] else row["reason"] for row in record]
+        reason = answer.get("FLUNSOLV") or "; ".join(reasons)
+        rows.append({name: record[0][name] for name in LIGHT} | {"reason": plain(reason)})
     return sorted(rows, key=lambda row: row["frame"])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import astrometry, sources
 
+USED = 1000  # brightest sources; more would not place a frame better
 LEAST = 6  # stars that a solution needs whatever else speaks for it
 # Chance that unrelated stars agree as well, below which a WCS is believed: one that was given, and the best of many.
 GIVEN, SEARCHED = 1e-6, 1e-10
@@ -50,7 +51,7 @@ def tighten(
     found and what it takes, where fewer than 6 stars agree, no more than chance explains, or half as many on a mirrored or
     turned sky.
     """
-    xy = positions(table)
+    xy = positions(table)[:USED]
     task = _Task.of(wcs, xy, stars, shape, sip_order)
     final = tolerance_of(table)
     placed = task.first(reach) if reach > 10 else task.start
@@ -173,21 +174,16 @@ class _Task:
             )
 
     def order_for(self, i, j) -> int:
-        """The order of the distortion. More terms always fit better: beyond what 2 n - terms explains they must gain 5 %."""
+        """The order of the distortion. More terms always fit better: theirs is the least N ln(S / N) + p ln N of the N
+        coordinates, the sum S of squared residuals and the p terms (Schwarz 1978, Ann. Statist. 6, 461)."""
         if self.sip_order is not None:
             return self.order_of(len(i))
-        best, least = 1, self.scatter(i, j, 1)
-        for order in range(2, self.order_of(len(i)) + 1):
-            scatter = self.scatter(i, j, order)
-            if scatter < 0.95 * least:
-                best, least = order, scatter
-        return best
+        return min(range(1, self.order_of(len(i)) + 1), key=lambda order: self.cost(i, j, order))
 
-    def scatter(self, i, j, order: int) -> float:
-        """Rms residual per degree of freedom of a fit to some pairs."""
-        placed = self.fitted(i, j, order)
-        squares = ((placed[i] - self.plane[j]) ** 2).sum()
-        return float(np.sqrt(squares / max(2 * len(i) - (order + 1) * (order + 2), 1)))
+    def cost(self, i, j, order: int) -> float:
+        squares = ((self.fitted(i, j, order)[i] - self.plane[j]) ** 2).sum()
+        n = 2 * len(i)
+        return float(n * np.log(max(squares, 1e-12) / n) + (order + 1) * (order + 2) * np.log(n))
 
     def result(self, i, j, order: int) -> Fit:
         xy, sky = self.xy[i], self.sky[j]
@@ -202,12 +198,10 @@ class _Task:
 
 def _beyond_chance(expected: float, doubt: float) -> int:
     """The least number that is reached with a chance below `doubt` where `expected` are expected (Poisson)."""
-    from scipy.special import pdtrc
-
-    k = int(expected)
-    while pdtrc(k - 1, expected) > doubt if k else True:
-        k += 1
-    return k
+    k = np.arange(1, int(expected + 12 * np.sqrt(expected)) + 60)
+    logarithms = k * np.log(max(expected, 1e-12)) - expected - np.cumsum(np.log(k))
+    tail = np.cumsum(np.exp(logarithms)[::-1])[::-1]  # chance of k or more
+    return int(k[np.argmax(tail < doubt)])
 
 
 # Turned by 90, 180 and 270 degrees, and mirrored both ways: what agrees with the sky then does so by chance.
