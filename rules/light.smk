@@ -30,7 +30,8 @@ rule light:
 
 
 # A server is asked in a job of its own, which holds no core and no pixels while it waits; how many wait at a time is the
-# resource nova of the profile. A light that is solved already is done at once.
+# resource nova of the profile. On a cluster it waits where Snakemake runs, not in a slot of the queue. A light that is
+# solved already is done at once.
 rule nova:
     input:
         unpack(catalogue_of),
@@ -40,6 +41,7 @@ rule nova:
         f"{R}/nova/{{target}}/{{night}}/{{filter}}/{{frame}}.fits",
     log:
         f"{R}/logs/nova/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
+    localrule: True
     conda:
         "../envs/firstlight.yaml"
     threads: 0

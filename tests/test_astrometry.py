@@ -379,6 +379,44 @@ def test_refitted_sip_survives_writing_and_reading(tmp_path):
     assert pixel_distance(truth, again, xy) < 1e-6
 
 
+def test_of_a_header_of_many_hands_one_wcs_is_left():
+    """Alternative systems, a third axis, polynomials of plates and of look-up tables, IRAF's words for the same."""
+    words = """CTYPE1A CRVAL1A CRPIX1A CD1_1A WCSNAMEA RADESYSA CTYPE3 CRVAL3 CRPIX3 CDELT3 PV1_1 PV2_17 PC1_1 PC001002
+        AMDX1 AMDY13 PPO3 PLTRAH PLTDECSN CNPIX1 TR1_14 WAT0_001 WAT2_003 LTV1 LTM2_2 WCSDIM CPDIS1 PROJP3 A_DMAX BP_0_1
+        EPOCH CROTA2 CDELT1 PA"""
+    kept = {
+        "OBJECT": "M 1",
+        "PAPER": 1,
+        "CDELAY": 2,
+        "LTIME": 3,
+        "PCOUNTER": 4,
+        "A_OFFSET": 5,
+        "ROTATOR": 6,
+        "TRACK": 7,
+    }
+    header = fits.Header(kept | {word: 1.0 for word in words.split() if word != "PC001002"})
+    new = astrometry.replace_wcs(header, a_wcs((10.0, -20.0)))
+    assert set(new) - set(astrometry.wcs_cards(a_wcs((10.0, -20.0)))) == set(kept)
+    assert pixel_distance(a_wcs((10.0, -20.0)), WCS(new), some_pixels()) < 1e-6
+
+
+@pytest.mark.parametrize("angle", [0, 77, 200])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_wcs_of_pc_and_cdelt_is_the_same_as_one_of_cd(angle, mirror):
+    cd = turn(angle, 2.0 / 3600, mirror)
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 5.0, "CRVAL2": 60.0, "CRPIX1": 100.0, "CRPIX2": 50.0}
+    cards |= {"CDELT1": -1.0 / 3600, "CDELT2": 2.0 / 3600}
+    for i in (0, 1):
+        for j in (0, 1):
+            cards[f"PC{i + 1}_{j + 1}"] = cd[i, j] / cards[f"CDELT{i + 1}"]
+    header = fits.Header(cards)
+    wcs = astrometry.read_wcs(header)
+    np.testing.assert_allclose(wcs.pixel_scale_matrix, cd, rtol=1e-12)
+    new = astrometry.replace_wcs(header, wcs)
+    assert "PC1_1" not in new and "CDELT1" not in new
+    assert pixel_distance(wcs, WCS(new), some_pixels()) < 1e-6
+
+
 def test_without_a_wcs_nothing_of_the_old_one_is_left():
     clean = astrometry.replace_wcs(real_header(PINPOINT), None)
     assert astrometry.read_wcs(clean) is None

@@ -106,6 +106,43 @@ def test_right_ascension_in_hours_that_does_not_say_so_is_found_out():
     assert found.error(climbed(found, centre=places).wcs) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("cards", "places"),
+    [
+        ({"RA": "02:20:36", "DEC": "+57:08:00"}, [(35.15, 57.13333)]),
+        ({"RA": 35.15, "DEC": 57.13}, [(35.15, 57.13)]),
+        ({"RA": 2.3433, "DEC": 57.13}, [(2.3433, 57.13), (35.1495, 57.13)]),
+        ({"RA": (2.3433, "[hours] of the mount"), "DEC": 57.13}, [(35.1495, 57.13)]),
+        ({"RA": (2.3433, "[deg] of the mount"), "DEC": 57.13}, [(2.3433, 57.13)]),
+        (
+            {"OBJCTRA": "02 20 36", "OBJCTDEC": "-57 08 00", "RA": 35.0, "DEC": -57.0},
+            [(35.0, -57.0), (35.15, -57.13333)],
+        ),
+        ({"TELRA": "2 20 36", "TELDEC": "-0 08 00"}, [(35.15, -0.13333)]),
+        ({"RA": 0.0, "DEC": 0.0, "CAT-RA": "02:20:36", "CAT-DEC": "57:08:00"}, [(35.15, 57.13333)]),
+        ({"RA": 35.0, "DEC": 95.0}, []),
+        ({}, []),
+    ],
+)
+def test_places_that_a_header_may_mean(cards, places):
+    header = fits.Header()
+    for key, card in cards.items():
+        header[key] = card
+    np.testing.assert_allclose(np.reshape(pointing.places(header), (-1, 2)), np.reshape(places, (-1, 2)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cards", "scale"),
+    [
+        ({"XPIXSZ": 9.0, "FOCALLEN": 1000.0, "XBINNING": 2}, 1.8564),
+        ({"PIXSIZE": 4.5, "FOCALLEN": 1000.0, "XBINNING": 2}, 1.8564),
+        ({"XPIXSZ": 9.0, "FOCAL": 1000.0}, 1.8564),
+    ],
+)
+def test_scale_of_pixel_and_focal_length(cards, scale):
+    assert pointing.pixel_scale(fits.Header(cards))[0] == pytest.approx(scale, rel=1e-4)
+
+
 # ---- the header's WCS ------------------------------------------------------------------------------------------------
 
 

@@ -12,8 +12,14 @@ from astropy.io import fits
 
 # Everything that a WCS may have left in a header: removed before a new one is written.
 WCS_CARDS = (
-    r"^(CTYPE|CRVAL|CRPIX|CDELT|CROTA|CUNIT|CRDER|CSYER)[12]$|^(CD|PC|PV)[12]_\d+$|^(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$"
-    r"|^(EQUINOX|EPOCH|RADESYS|RADECSYS|LONPOLE|LATPOLE|WCSAXES|PLTSOLVD|PA|WCSNAME|TR[12]_\d+|AMD[XY]\d+|PPO\d|PLTRAH|IMAGEW|IMAGEH)$"
+    # of any axis and any alternative: an axis too many, or a second WCS, is read by others even if we do not
+    r"^(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CNAME|CRDER|CSYER)\d[A-Z]?$|^CROTA\d$|^(CD|PC|PV|PS)\d_\d+[A-Z]?$"
+    r"|^(EQUINOX|RADESYS|LONPOLE|LATPOLE|WCSAXES|WCSNAME)[A-Z]?$|^(EPOCH|RADECSYS|PLTSOLVD|PA|IMAGEW|IMAGEH)$"
+    # distortion: SIP, plates of sky surveys, PinPoint, look-up tables
+    r"|^(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|^TR[12]_\d+$|^AMD[XY]\d+$|^PPO\d$|^PLT(RA|DEC)[A-Z]+$|^CNPIX\d$"
+    r"|^(CP|CQ)(DIS|ERR)\d$|^D[PQ]\d|^PROJP\d$"
+    # of IRAF: its own words for the same, and for where a section of a frame came from
+    r"|^WAT\d_\d+$|^WCSDIM$|^LT[VM]\d(_\d)?$"
 )
 
 
