@@ -206,8 +206,6 @@ PIXELS = max((row.nx * row.ny for row in TABLE.rows), default=1)
 
 if at_the_wheel():
     raw.write_text(f"{R}/matches.csv", NIGHT.matches())
-    if listed := raw.read_text(NIGHT.unsolved()):
-        raw.write_text(NIGHT.unsolved(), NIGHT.still_unsolved(listed))
     raw.write_text(FIELDS, fields.to_text(NIGHT.fields(io.failed_at, archive.reachable)))
 
 

@@ -89,7 +89,7 @@ rule master_flat:
     resources:
         mem_mb=megabytes_of_pile("master_flat"),
     params:
-        options=NIGHT.options("header", "cameras", "trim", "detector", "master_flat"),
+        options=NIGHT.options("header", "cameras", "trim", "detector", "match", "master_flat"),
         facts=lambda w: facts_of_master(w, w.flat),
         made_from=lambda w: NIGHT.master_made_from(master_at(w, w.flat)),
         code=code("master_flat"),

@@ -11,6 +11,7 @@ rule unsolved:
     conda:
         "../envs/firstlight.yaml"
     params:
+        made_from=NIGHT.made_from(NIGHT.plan.lights.values()),
         code=code("unsolved"),
     message:
         "unsolved lights and their reasons"

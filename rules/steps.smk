@@ -85,7 +85,7 @@ rule cosmic_ray:
     resources:
         mem_mb=megabytes(100),
     params:
-        options=NIGHT.options("cameras", "cosmic_ray"),
+        options=NIGHT.options("cameras", "match", "cosmic_ray"),
         made_from=made_from,
         code=code("cosmic_ray"),
     message:
@@ -107,7 +107,7 @@ rule bias:
     resources:
         mem_mb=megabytes(100),
     params:
-        options=NIGHT.options("cameras"),
+        options=NIGHT.options("cameras", "match"),
         made_from=made_from,
         code=code("bias"),
     message:
@@ -129,7 +129,7 @@ rule dark:
     resources:
         mem_mb=megabytes(100),
     params:
-        options=NIGHT.options("cameras"),
+        options=NIGHT.options("cameras", "match"),
         made_from=made_from,
         code=code("dark"),
     message:

@@ -445,7 +445,7 @@ def test_sip_of_a_frame_survives_tightening():
     assert misplaced(placed, grid, frame_xy, xy) < 0.1
 
 
-@pytest.mark.parametrize(("n", "seed"), [(2, 5), (40, 77), (500, 78)])
+@pytest.mark.parametrize(("n", "seed"), [(2, 76), (40, 77), (500, 78)])
 def test_an_unsolved_frame_of_another_field_is_refused_with_the_reason(n, seed):
     with pytest.raises(ValueError, match="stars"):
         align.place(table_of(star_field(n, seed=seed)), None, a_grid(star_field(500)))

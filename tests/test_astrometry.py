@@ -234,6 +234,28 @@ def test_match_shift_of_few_stars(n):
     np.testing.assert_array_equal(j, n - 1 - i)
 
 
+def test_two_stars_are_enough_for_a_telescope_that_was_not_moved():
+    a = np.array([[768.1, 451.9], [199.9, 210.8], [540.1, 529.8]])
+    b = np.array([[768.0, 451.5], [199.5, 210.3], [540.9, 555.5], [986.9, 640.6], [183.8, 698.9]])
+    transform, i, j = astrometry.match_shift(a, b)
+    np.testing.assert_allclose(transform[:, 2], [-0.25, -0.45], atol=1e-6)
+    with pytest.raises(ValueError, match="no shift that more than 2 stars agree with"):
+        astrometry.match_shift(a + 100, b)
+
+
+def test_two_stars_hardly_ever_agree_by_chance():
+    """Six and ten stars anywhere in 1024x1024 pixels."""
+    agreed = 0
+    for seed in range(200):
+        a, b = np.split(np.random.default_rng(seed).uniform(0, 1024, (16, 2)), [6])
+        try:
+            astrometry.match_shift(a, b)
+            agreed += 1
+        except ValueError:
+            pass
+    assert agreed <= 2
+
+
 def test_match_shift_refuses_unrelated_fields():
     for seed in range(5):
         with pytest.raises(ValueError, match="stars agree"):

@@ -419,27 +419,3 @@ def test_the_advice_for_an_unsolved_frame(meta, field, said):
 
 
 # ---- the cone --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("pointings", "centre"),
-    [
-        ([(35.0, 57.0)], (35.0, 57.0)),
-        ([(359.0, 0.0), (1.0, 0.0)], (0.0, 0.0)),
-        ([(359.5, 10.0), (0.5, 10.0), (0.0, 10.0)], (0.0, 10.0)),
-        ([(0.0, 89.5), (90.0, 89.5), (180.0, 89.5), (270.0, 89.5)], (0.0, 90.0)),
-        ([(10.0, -89.9), (190.0, -89.7)], (190.0, -89.9)),
-    ],
-)
-def test_the_cones_centre_is_between_the_pointings(pointings, centre):
-    found, _ = catalogue.field_of(pointings, 1.0)
-    assert 0 <= found[0] < 360
-    assert separation(found, centre) < 0.001
-
-
-@pytest.mark.parametrize("pointings", [[(359.0, 0.0), (1.0, 0.0)], [(0.0, 89.5), (180.0, 89.5)], [(35.0, 57.0)]])
-def test_the_cone_holds_every_field_and_little_more(pointings):
-    centre, radius = catalogue.field_of(pointings, field=1.4, margin=0.3)
-    reach = separation(centre, np.array(pointings)).max() + 0.7
-    np.testing.assert_allclose(radius, reach + 0.3)
-    assert radius < 2.1

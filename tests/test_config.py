@@ -276,3 +276,17 @@ def test_one_thing_said_twice_is_an_error(text, sentence):
 def test_an_unknown_key_of_combining_is_still_said_in_our_names():
     assert fault("combine: {low_tresh: 3}").startswith("configuration: unknown key 'combine.low_tresh': ")
     assert fault("trim: {minclip: 3}").startswith("configuration: unknown key 'trim.minclip': ")
+
+
+def test_null_is_kept_where_it_means_something():
+    schema = SCHEMA
+    kept = complete({"detector": {"tolerance": None}, "match": {"focal_length": None}, "trim": None}, schema)
+    assert (kept["detector"]["tolerance"], kept["match"]["focal_length"], kept["match"]["rotator"]) == (None, None, 2.0)
+    assert kept["trim"] == complete({}, schema)["trim"]
+
+
+def test_nested_values_of_the_command_line_arrive_as_text_and_become_numbers():
+    given = {"match": {"scale_limit": "50", "scale_dark": "false", "nights": "null"}, "cameras": {"gain": "1.4"}}
+    config = complete(given, SCHEMA)
+    assert config["match"] | {"scale_limit": 50, "scale_dark": False, "nights": None} == config["match"]
+    assert config["cameras"]["gain"] == 1.4

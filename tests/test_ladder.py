@@ -1,14 +1,12 @@
 """The ladder against simulated fields in random places of the sky, and against frames that cannot be solved."""
 
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from firstlight import astrometry, catalogue, io, pointing, raw, solve, sources, tighten
 from firstlight.frame import Frame
-from firstlight.night import Night
 from simulated_fields import SIZE, Field, field, table_of
 
 OWN = ("header", "patterns", "seiza")
@@ -348,11 +346,6 @@ def test_a_light_that_a_server_solved_is_not_listed():
     rows = solve.unsolved(records, answers)
     assert [(row["frame"], row["reason"]) for row in rows] == [("b", "none; nova: no key")]
     assert solve.unsolved(records, [None, None])[0]["reason"] == "none: nothing was tried"
-
-
-def test_rows_of_lights_that_are_no_longer_asked_for_go():
-    night = SimpleNamespace(plan=SimpleNamespace(lights={"b": 1}))
-    assert Night.still_unsolved(night, 'frame,reason\na,no\nb,"no, none"\n') == 'frame,reason\nb,"no, none"\n'
 
 
 # ---- real frames -----------------------------------------------------------------------------------------------------

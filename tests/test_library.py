@@ -350,10 +350,10 @@ def test_pixels_without_a_value_have_no_data():
 
 
 def test_what_was_measured_of_a_detector_comes_along_and_what_was_stated_does_not():
-    known = fits.Header({"FLGAIN": 1.5, "FLRDNOIS": 6.0, "SIGMASRC": "measured"})
+    known = fits.Header({"FLGAIN": 1.5, "FLRDNOIS": 6.0, "FLGAINBY": "measured", "FLRDNBY": "measured"})
     rows = {row["quantity"]: row["measured"] for row in ready.measured_rows(known)}
     assert rows == {"gain": "1.5", "read noise in adu": "4"}
-    known["SIGMASRC"] = "formula"
+    known["FLGAINBY"] = known["FLRDNBY"] = "stated"
     assert {row["measured"] for row in ready.measured_rows(known)} == {""}
 
 

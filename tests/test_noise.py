@@ -155,6 +155,11 @@ def test_saturated_parts_of_flats_do_not_count():
     assert pairs.detector([bias], [clipped], bias[0].mean(), 1 / 12, 25400).gain == pytest.approx(1.5, rel=0.02)
 
 
+def test_bias_frames_that_do_not_differ_say_nothing():
+    still = np.full((128, 128), 500.0)
+    assert pairs.detector([(still, still)], [exposures(1.5, 7, 9000, 2)], 500.0, 1 / 12) == pairs.Measured()
+
+
 def test_flats_without_light_give_no_gain():
     bias, flats = exposures(1.5, 7, 0, 2), exposures(1.5, 7, 0, 2, seed=9)
     found = pairs.detector([bias], [flats], 1000.0, 1 / 12)

@@ -287,3 +287,8 @@ def test_pinpoints_wcs_of_xo1_is_accepted_without_a_catalogue():
     np.testing.assert_allclose(
         solution.wcs.all_pix2world([[511.0, 511.0]], 0)[0], (frame.header["CRVAL1"], frame.header["CRVAL2"]), atol=1e-8
     )
+
+
+def test_a_header_without_coordinates_is_no_fault():
+    solution = solve.solve(sources.none_found(), fits.Header(), (100, 100), None, [])
+    assert solution.wcs is None and solution.attempts

@@ -521,3 +521,9 @@ def test_overscan_of_a_real_frame_agrees_with_ccdproc(method):
     theirs = {"median": {"median": True}, "mean": {}, "polynomial": {"model": Polynomial1D(3)}}[method]
     np.testing.assert_allclose(out.data, by_ccdproc(data, header["BIASSEC"], header["TRIMSEC"], **theirs), atol=0.02)
     assert out.header["OVSCNOIS"] < 1.2
+
+
+@pytest.mark.parametrize(("scatter", "step"), [(0.3, 1), (1.2, 1), (0.8, 16)])
+def test_a_quiet_bias_frame_is_not_saturated(scatter, step):
+    data = np.round(np.random.default_rng(8).normal(100, scatter, (1000, 1000))) * step
+    assert trim.find_saturation(data.astype(np.float32), step) is None

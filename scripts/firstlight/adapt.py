@@ -28,7 +28,7 @@ def reduction(snakemake, kind: str) -> reduce.Reduction:
         cameras=options["cameras"],
         options=options,
         masks={path: io.read_mask(path) for path in options.get("masks", ())},
-        equal_exposure=options["equal_exposure"],
+        equal_exposure=options.get("equal_exposure", 0.02),
         measured=_measured(snakemake.input.get("detector")),
         **io.read_masters(snakemake.input),
     )
@@ -56,10 +56,14 @@ def detector(snakemake) -> None:
             stated = header.detector(frame.header, options["cameras"])
             steps = (frame.header.get("FLADCSTP", 0) ** 2 / 12, frame.header.get("OVSCNOIS", 0) ** 2)
             beside.append(sum(steps))
-            saturation.append(frame.header.get("SATURATE"))
+            if len(trimmed) >= snakemake.params.bias:
+                saturation.append(frame.header.get("SATURATE"))
         trimmed.append(frame)
     number = snakemake.params.bias
     dark, lit = _pairs(trimmed[:number]), _pairs(trimmed[number:])
+    if dark and any(pair[0].shape != dark[0][0].shape for pair in lit):
+        print("flats of another size than the bias frames are left out: does cameras: trim hold for both?")
+        lit = [pair for pair in lit if pair[0].shape == dark[0][0].shape]
     level = np.mean([one for pair in dark for one in pair], axis=0) if dark else 0.0
     found = pairs.detector(dark, lit, level, np.median(beside or [0]), min(filter(None, saturation), default=None))
     rows, sentences = pairs.table(found, stated, options["detector"]["tolerance"], len(dark), len(lit))

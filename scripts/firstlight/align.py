@@ -196,7 +196,8 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
 
 
 def _by_stars(xy: np.ndarray, on_grid: np.ndarray, tolerance: float) -> tuple[np.ndarray, str]:
-    """Transformation (2, 3) from a frame to the grid by its stars: any from 6 stars on, a plain shift from 3."""
+    """Transformation (2, 3) from a frame to the grid by its stars: any from 6 stars on, a plain shift from 3, a small
+    one from 2."""
     try:
         return astrometry.match_stars(xy, on_grid, tolerance)[0], "stars"
     except ValueError as any_transformation:

@@ -375,23 +375,29 @@ def match_stars(a: np.ndarray, b: np.ndarray, tolerance: float = 2.0, brightest:
     return transform, i, j
 
 
-def match_shift(a: np.ndarray, b: np.ndarray, tolerance: float = 3.0, least: int = 3):
+def match_shift(a: np.ndarray, b: np.ndarray, tolerance: float = 3.0, least: int = 3, still: float = 30.0):
     """Match two lists of few stars of one camera, which differ by a shift alone; arguments and result as `match_stars`.
 
-    The shift that most pairs of stars agree with wins; raises ValueError where it has fewer than `least` or a rival.
+    The shift that most pairs of stars agree with wins. Two stars are enough for a shift of less than `still` pixels, that
+    of a telescope that nobody moved, in frames so empty that chance would find such a pair in one of a hundred.
+    Raises ValueError where fewer than `least` agree or there is a rival.
     """
-    if min(len(a), len(b)) < least:
+    if min(len(a), len(b)) < 2:
         raise ValueError(f"{min(len(a), len(b))} stars, at least {least} are needed to match frames")
     a, b = a[:60], b[:60]
     shifts = (b[None, :, :] - a[:, None, :]).reshape(-1, 2)
     votes = np.array([(np.hypot(*(shifts - shift).T) < tolerance).sum() for shift in shifts])
+    needed, near = least, np.hypot(*shifts.T) < still
+    density = len(shifts) * np.pi / np.prod(np.ptp(b, axis=0) + 2 * tolerance)
+    if votes.max() < least and near.any() and density**2 * (still * tolerance) ** 2 < 0.01:
+        shifts, votes, needed = shifts[near], votes[near], 2
     best = shifts[votes.argmax()]
     rivals = votes[np.hypot(*(shifts - best).T) > 3 * tolerance]
-    if votes.max() < least or (len(rivals) and rivals.max() == votes.max()):
+    if votes.max() < needed or (len(rivals) and rivals.max() == votes.max()):
         raise ValueError(f"no shift that more than {votes.max()} stars agree with, at least {least} are needed")
     middle = np.median(shifts[np.hypot(*(shifts - best).T) < tolerance], axis=0)
     i, j = nearest(a + middle, b, tolerance)
-    if len(i) < max(least, more_than_chance(a + middle, b, tolerance, 2)):
+    if needed == least and len(i) < max(least, more_than_chance(a + middle, b, tolerance, 2)):
         raise ValueError(f"{len(i)} of {len(a)} and {len(b)} stars agree on a shift, no more than by chance")
     return np.column_stack([np.eye(2), np.median(b[j] - a[i], axis=0)]), i, j
 

@@ -263,22 +263,6 @@ def brightest(stars: np.ndarray, limit: float | None, number: int) -> np.ndarray
     return stars[stars["mag"] <= limit][:number] if limit is not None else stars[:number]
 
 
-def field_of(
-    pointings: list[tuple[float, float]], field: float, margin: float = 0.3
-) -> tuple[tuple[float, float], float]:
-    """Centre (ra, dec) and radius in degrees of a cone that holds fields of `field` degrees diagonal at all pointings."""
-    from .astrometry import separation
-
-    ra, dec = np.radians(np.array(pointings)).T
-    x, y, z = (np.cos(dec) * np.cos(ra)).mean(), (np.cos(dec) * np.sin(ra)).mean(), np.sin(dec).mean()
-    centre = (float(np.degrees(np.arctan2(y, x)) % 360 % 360), float(np.degrees(np.arctan2(z, np.hypot(x, y)))))
-    spread = float(separation(centre, np.array(pointings)).max())
-    return centre, spread + field / 2 + margin
-
-
-# What is said
-
-
 def advice(meta: dict, field: float | None) -> str:
     """A sentence for a frame that was not solved, where its catalogue may be the reason; "" where it is not.
 

@@ -87,12 +87,32 @@ def _translated(name: str, section):
     return out
 
 
+def _types(schema: dict) -> list[str]:
+    types = schema.get("type", [])
+    return [types] if isinstance(types, str) else types
+
+
+def _plain(text: str, types: list[str]):
+    """A number, true, false or null that arrived as text, as nested values of --config do; else the text itself."""
+    import yaml
+
+    kinds = {"number": (int, float), "integer": int, "boolean": bool, "null": type(None)}
+    if "string" in types or not set(types) & set(kinds):
+        return text
+    try:
+        value = None if text == "None" else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if any(isinstance(value, kinds[name]) for name in types if name in kinds) else text
+
+
 def _as_described(value, schema: dict):
     """A value with the types and the defaults that the schema names; dates, which YAML makes of 2023-03-13, as text."""
-    types = schema.get("type", [])
-    types = [types] if isinstance(types, str) else types
+    types = _types(schema)
     if isinstance(value, date):
         value = value.isoformat()
+    if isinstance(value, str):
+        value = _plain(value, types)
     if isinstance(value, dict) and (not types or "object" in types):
         described, others = schema.get("properties", {}), schema.get("additionalProperties")
         others = others if isinstance(others, dict) else {}
@@ -100,7 +120,7 @@ def _as_described(value, schema: dict):
         out = {
             key: _as_described(item, described.get(key, others))
             for key, item in given.items()
-            if item is not None or key not in described
+            if item is not None or key not in described or "null" in _types(described[key])
         }
         for key, part in described.items():
             if key not in out and ("default" in part or "properties" in part):

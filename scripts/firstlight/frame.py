@@ -80,7 +80,9 @@ def must_match(frame: Frame, master: Frame, what: str) -> None:
             f"{what} is {size(master.data)} but the frame is {size(frame.data)}: same binning and trim section?"
         )
     if master.unit != frame.unit:
-        raise ValueError(f"{what} is in {master.unit} but the frame is in {frame.unit}: same gain for both?")
+        raise ValueError(
+            f"{what} is in {master.unit} but the frame is in {frame.unit}: same gain for both? cameras: gain gives it"
+        )
 
 
 def printable(text: str) -> str:

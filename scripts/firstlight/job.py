@@ -10,6 +10,7 @@ import warnings
 from contextlib import contextmanager
 
 _terminal = 2
+_name = "job"
 
 
 def tell(text: str) -> None:
@@ -25,8 +26,9 @@ def logged(snakemake):
     """
     path = snakemake.log[0]
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    global _terminal
+    global _terminal, _name
     _terminal = os.dup(2)
+    _name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
     sys.stdout.flush()
     sys.stderr.flush()
     with open(path, "w") as log:
@@ -63,4 +65,5 @@ def dropping(write_dropped, faults=FRAME_FAULTS):
         traceback.print_exc()
         reason = str(error) or type(error).__name__
         print(f"dropped: {reason}")
+        tell(f"{_name}: left out: {reason}")
         write_dropped(reason)

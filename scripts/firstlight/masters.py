@@ -238,7 +238,7 @@ def _made(gathered: _Gathered, kind, limits, combination, scale, weight, stars, 
     if stars and held.count > 2:
         _leave_out_stars(gathered)
     noises = np.array([one.sigma for one in gathered.samples]) * (1 if scales is None else scales)
-    lacking = 0.0 if known_level else _lacking_variance(gathered.samples)
+    lacking = 0.0 if known_level else _lacking_variance(gathered.samples, scales)
     gathered.samples.clear()
     weights = (noises.min() / noises) ** 2 if weight == "noise" and (noises > 0).all() else None
     data, sigma, count, variance, ratio = pile.combine_observed(
@@ -357,14 +357,15 @@ def _leave_out_stars(gathered: _Gathered) -> None:
         held.flag(number, np.where(found & (flags == pile.GOOD), np.uint8(pile.POOR), flags))
 
 
-def _lacking_variance(samples: list[quality.Sample]) -> float:
+def _lacking_variance(samples: list[quality.Sample], scales: np.ndarray | None) -> float:
     """Variance of a pixel that frames show among each other beyond what their sigmas claim; 0 where that is little."""
     if len(samples) < 2:
         return 0.0
-    values = np.stack([np.where(one.poor, np.nan, one.values) for one in samples])
+    factors = np.ones(len(samples)) if scales is None else scales
+    values = np.stack([np.where(one.poor, np.nan, one.values * by) for one, by in zip(samples, factors, strict=True)])
     seen = np.var(values, axis=0, ddof=1)  # NaN where one of them is poor
     observed = float(np.nanmedian(seen)) * float(pile.chi_correction(len(samples))[-1])
-    claimed = float(np.median([one.sigma for one in samples])) ** 2
+    claimed = float(np.median([one.sigma * by for one, by in zip(samples, factors, strict=True)])) ** 2
     return observed - claimed if observed > SEEN**2 * claimed else 0.0
 
 

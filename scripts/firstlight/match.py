@@ -289,8 +289,8 @@ def plan(rows, match: dict, missing: str = "allow", select: dict | None = None, 
 def detector_pairs(plan: Plan, night: str, camera: str) -> tuple[list, list]:
     """Bias frames and flats of a camera, in pairs of neighbours in time, to measure its gain and read noise from.
 
-    Of the nearest night that has two: two pairs of bias frames, and the first pair of flats in up to three filters. Few,
-    and the first of their night, so that what is added later changes nothing.
+    Of the nearest night that has two: two pairs of bias frames, and two of flats in up to three filters (the first of a
+    twilight may be saturated). Few, and the first of their night, so that what is added later changes nothing.
     """
     masters = [m for m in plan.masters.values() if m.first.camera == camera and len(m.rows) > 1]
 
@@ -301,7 +301,11 @@ def detector_pairs(plan: Plan, night: str, camera: str) -> tuple[list, list]:
 
     offsets = nearest("bias")[:1] or nearest("flatdark")[:1]
     flats = sorted(nearest("flat"), key=lambda rows: (rows[0].time or "", rows[0].filter))[:3]
-    return [row for rows in offsets for row in rows[: 4 if len(rows) > 3 else 2]], [r for f in flats for r in f[:2]]
+
+    def first(groups):
+        return [row for rows in groups for row in rows[: 4 if len(rows) > 3 else 2]]
+
+    return first(offsets), first(flats)
 
 
 def _selected(row, select: dict) -> bool:

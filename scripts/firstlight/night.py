@@ -16,7 +16,7 @@ from .header import mask_files
 from .provenance import content_identity, identity
 
 # Configuration sections whose options take part in a light, beside its masters.
-LIGHT_OPTIONS = ("header", "cameras", "trim", "detector", "cosmic_ray", "sources", "solve")
+LIGHT_OPTIONS = ("header", "cameras", "trim", "detector", "match", "cosmic_ray", "sources", "solve")
 
 
 class Night:
@@ -86,11 +86,6 @@ class Night:
     def unsolved(self) -> str:
         """Path of the table of unsolved lights."""
         return f"{self.results}/unsolved.csv"
-
-    def still_unsolved(self, table: str) -> str:
-        """The table of unsolved lights, text, without the rows of lights that are no longer asked for."""
-        head, *lines = table.splitlines(keepends=True)
-        return head + "".join(line for line in lines if line.split(",")[0] in self.plan.lights)
 
     def stack(self, target: str, filter: str) -> str:
         """Path of a combined image."""
@@ -249,11 +244,12 @@ class Night:
         return table_text(matches.COLUMNS, matches.matches(self.plan))
 
     def options(self, *sections: str) -> dict:
-        """The configuration of some sections as one dict, so that swapped values are seen as a change."""
-        options = {section: self.config[section] for section in sections}
+        """The configuration of some sections as one dict, so that swapped values are seen as a change; of "match" what a
+        step needs: within what exposures count as equal."""
+        options = {section: self.config[section] for section in sections if section != "match"}
         if "trim" in sections:  # the step that reads mask files, and on their content depends
             options["masks"] = self._masks
-        return options | {"equal_exposure": self.config["match"]["exposure"]}
+        return options | ({"equal_exposure": self.config["match"]["exposure"]} if "match" in sections else {})
 
     def light_options(self) -> dict:
         """Options of the rule light; those of the server are not among them, so that it can be asked without a calibration."""

@@ -34,15 +34,18 @@ def detector(bias, flats, level=0.0, beside: float = 0.0, saturation: float | No
     saturation  ADU
     """
     noise, error = read_noise(bias, beside) if bias else (None, None)
-    found = gain(flats, level, noise**2 + beside, saturation) if bias and flats else None
+    found = gain(flats, level, noise**2 + beside, saturation) if flats and noise is not None else None
     return Measured(*(found or (None, None)), noise, error)
 
 
-def read_noise(pairs, beside: float = 0.0) -> tuple[float, float]:
-    """Read noise and its error in ADU from pairs of bias frames: R^2 = var(B1 - B2) / 2 - beside."""
+def read_noise(pairs, beside: float = 0.0) -> tuple[float, float] | tuple[None, None]:
+    """Read noise and its error in ADU from pairs of bias frames: R^2 = var(B1 - B2) / 2 - beside; None, None where
+    they do not differ."""
     variances = [_variance(_blocks(first - second)) / 2 for first, second in pairs]
     middle = [float(np.median(one)) for one in variances]
     total = float(np.median(middle))
+    if total <= 0:
+        return None, None
     error = max(_error_of_median(np.concatenate(variances)), _error_of_mean(middle))
     plain = max(total - beside, 0.0)
     return float(np.sqrt(plain)), error / (2 * np.sqrt(max(plain, total / 10)))

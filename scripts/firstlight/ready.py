@@ -84,7 +84,7 @@ def foreign(
         return masters.flag_dead(_normalised(frame), dead, lowest)
     frame = _in_adu(frame)
     if kind != "bias":
-        frame = _with_bias(frame, header, reduction.bias)
+        frame = _with_bias(frame, header, reduce.at_gain_of(frame, reduction.bias))
         if flags is None:
             frame = masters.flag_hot(frame, hot)
     return frame.with_(
@@ -101,13 +101,14 @@ def measured_rows(header: fits.Header) -> list[dict[str, str]]:
     What was only stated, or is not known, is left blank: a header or the configuration of this night may state it too.
     """
     gain, noise = header.get("FLGAIN"), header.get("FLRDNOIS")
-    known = header.get("SIGMASRC") == "measured" and isinstance(gain, float) and isinstance(noise, float)
+    known = isinstance(gain, float) and header.get("FLGAINBY") == "measured"
+    noise_known = isinstance(gain, float) and isinstance(noise, float) and header.get("FLRDNBY") == "measured"
     values = {
         "gain": (f"{gain:.6g}" if known else "", "electron/adu"),
-        "read noise in adu": (f"{noise / gain:.6g}" if known else "", "adu"),
+        "read noise in adu": (f"{noise / gain:.6g}" if noise_known else "", "adu"),
     }
     return [
-        {"quantity": name, "unit": unit, "measured": value, "error": "0" if known else "", "from": "ready master"}
+        {"quantity": name, "unit": unit, "measured": value, "error": "0" if value else "", "from": "ready master"}
         for name, (value, unit) in values.items()
     ]
 

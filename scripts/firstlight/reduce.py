@@ -73,7 +73,8 @@ def reduce(frame: Frame, reduction: Reduction) -> Frame:
 
 def step(name: str, frame: Frame, reduction: Reduction) -> Frame:
     """A frame through one step, with what that step needs taken from the reduction."""
-    reduction = replace(reduction, bias=_at_gain_of(frame, reduction.bias), dark=_at_gain_of(frame, reduction.dark))
+    if name in ("cosmic_ray", "bias", "dark"):
+        reduction = replace(reduction, bias=at_gain_of(frame, reduction.bias), dark=at_gain_of(frame, reduction.dark))
     return globals()[f"_{name}"](frame, reduction)
 
 
@@ -88,7 +89,12 @@ def _trim(frame, reduction):
     options = dict(reduction.options.get("trim", {}))
     stated, region = options.pop("saturation", None), options.pop("region", None)
     camera = detector(frame.header, reduction.cameras, region)
-    saturation = camera.saturation or stated or trim.find_saturation(frame.data) or frame.header.get("FLADCMAX")
+    saturation = (
+        camera.saturation
+        or stated
+        or trim.find_saturation(frame.data, frame.header.get("FLADCSTP", 0))
+        or frame.header.get("FLADCMAX")
+    )
     region = parse_section(camera.trim, frame.shape, "trim") if camera.trim else None
     wanted = camera.overscan if options.get("overscan") != "none" else ()
     sections = [parse_section(text, frame.shape, "overscan") for text in wanted]
@@ -100,18 +106,19 @@ def _trim(frame, reduction):
 
 def _deviation(frame, reduction):
     camera = detector(frame.header, reduction.cameras)
-    gain, read_noise, source = settled(camera, reduction.measured, reduction.options.get("detector", {}))
+    gain, read_noise, by = settled(camera, reduction.measured, reduction.options.get("detector", {}))
     if reduction.kind == "bias":
         level = frame.data
     else:
-        level = _level(frame, reduction, camera)
+        level = _level(frame, reduction, camera, gain)
         read_noise = _with_dark_current(read_noise, gain, reduction)
     step, level_noise = (float(frame.header.get(key, 0)) for key in ("FLADCSTP", "OVSCNOIS"))
-    return calibrate.deviation(frame, gain, read_noise, level, step, level_noise, source)
+    source = "measured" if "measured" in by.values() else "formula"
+    return calibrate.deviation(frame, gain, read_noise, level, step, level_noise, source).with_(by)
 
 
 def settled(camera, measured: pairs.Measured, options: dict):
-    """(gain in e-/ADU, read noise in e-, "formula" or "measured") of stated and measured values; None where unknown."""
+    """(gain in e-/ADU, read noise in e-, cards that say whether each was stated or measured); None where unknown."""
     tolerance = options.get("tolerance", pairs.TOLERANCE)
     gain, by, said = pairs.settle("gain", "e-/ADU", camera.gain, measured.gain, measured.gain_error, tolerance)
     noise = noise_error = None
@@ -121,7 +128,8 @@ def settled(camera, measured: pairs.Measured, options: dict):
         "read noise", "e-", camera.read_noise, noise, noise_error, tolerance
     )
     _say_once(said, noise_said)
-    return gain, read_noise, "measured" if "measured" in (by, noise_by) else "formula"
+    cards = {"FLGAINBY": by, "FLRDNBY": noise_by}
+    return gain, read_noise, {key: value for key, value in cards.items() if value}
 
 
 @cache
@@ -187,14 +195,14 @@ def _ratio(frame, reduction) -> float:
     return dark_ratio(frame.header.get("EXPTIME"), reduction.dark.header.get("EXPTIME"), reduction.equal_exposure)
 
 
-def _level(frame, reduction, camera):
+def _level(frame, reduction, camera, gain):
     """What is not light in a raw frame, in ADU: master bias, else the level of the master dark (for a dark its own),
     else the camera's stated level, else None."""
     if reduction.bias is not None:
         must_match(frame, reduction.bias.with_(unit=frame.unit), "master bias")
-        return reduction.bias.data / np.float32(_gain_of(reduction.bias, 1.0))
+        return reduction.bias.data / np.float32(_gain_of(reduction.bias, gain or 1.0))
     if reduction.dark is not None:
-        return float(np.median(reduction.dark.data)) / _gain_of(reduction.dark, 1.0)
+        return float(np.median(reduction.dark.data)) / _gain_of(reduction.dark, gain or 1.0)
     if reduction.kind == "dark":
         return float(np.median(frame.data))
     return camera.bias_level
@@ -208,7 +216,7 @@ def _gain_of(master, otherwise: float | None) -> float | None:
     return known if isinstance(known, float) else otherwise
 
 
-def _at_gain_of(frame, master):
+def at_gain_of(frame, master):
     """A master in the unit and at the gain of a frame, where it says its own. Nights may differ in their measured gains;
     ADU are what they share, and the level of a bias is far above its noise."""
     gain = frame.header.get("FLGAIN") if frame.unit == "electron" else 1.0

@@ -186,7 +186,8 @@ def solve(
     solution = Solution()
     if method == "none":
         return solution
-    centres = [centre] if centre is not None and np.ndim(centre) == 1 else list(centre or ())
+    one_place = centre is not None and len(centre) > 0 and np.ndim(centre) == 1
+    centres = [centre] if one_place else list(centre or ())
     wcs = astrometry.read_wcs(header)
     centres += [] if wcs is None else [astrometry.middle_of(wcs, shape)]
     centres = _apart(centres, radius / 4)

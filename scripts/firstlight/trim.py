@@ -125,14 +125,15 @@ def bad_pixels(bad, shape: tuple[int, int], region=None) -> np.ndarray:
     return flags
 
 
-def find_saturation(data: np.ndarray) -> float | None:
+def find_saturation(data: np.ndarray, step: float = 0.0) -> float | None:
     """The level (ADU) at which the pixels of a raw frame pile up, or None where they do not.
 
-    Noise and stars leave fewer and fewer pixels towards the maximum; clipping leaves many at the maximum itself.
+    Noise and stars leave fewer and fewer pixels towards the maximum; clipping leaves many at the maximum itself. `step`
+    of the ADC: a quiet bias frame has but a few values, and many pixels at the highest.
     """
     top, middle = float(data.max()), float(np.median(data))
     at_top = int((data == top).sum())
-    just_below = int((data > top - 0.02 * (top - middle)).sum()) - at_top
+    just_below = int((data > top - max(0.02 * (top - middle), 4 * step)).sum()) - at_top
     return top if top > middle and at_top >= 10 and at_top > 3 * just_below else None
 
 
