@@ -85,7 +85,8 @@ def cosmic_ray(
         hits = _grown(hits, gbox) & ~ignore
     mask = frame.mask | np.where(hits, np.uint8(Mask.COSMIC_RAY), np.uint8(0))
     found = frame.with_({"NCOSMIC": (int(hits.sum()), "pixels flagged as cosmic rays")}, mask=mask)
-    print(f"cosmic rays: {int(hits.sum())} pixels of {candidates} found by {method}, {limits}")
+    said = f"of {candidates} that {method} found" + (", the others no sharper than stars" if guard else "")
+    print(f"cosmic rays: {int(hits.sum())} pixels {said}, {limits}")
     return _replaced(found, rbox) if replace == "early" else found
 
 
