@@ -303,6 +303,16 @@ def test_a_bias_that_was_subtracted_from_a_dark_is_put_back(card):
     np.testing.assert_allclose(found.sigma, 0.5, rtol=1e-6)
 
 
+@pytest.mark.parametrize("card", [{"CALSTAT": "B"}, {}])
+def test_the_bias_that_is_put_back_may_be_in_electrons(card):
+    """The night's own, where its gain is known; the ready dark is in ADU."""
+    bias = frame(values(2) * 1.5, 0.45).with_({"FLGAIN": 1.5}, unit="electron")
+    current = values(1, 20.0, 3.0)
+    found = foreign(current, "dark", cards=card, reduction=Reduction(bias=bias))
+    assert found.unit == "adu"
+    np.testing.assert_allclose(found.data, bias.data / 1.5 + current, rtol=1e-5)
+
+
 @pytest.mark.parametrize("card", [{}, {"CALSTAT": "D"}, {"ZEROCOR": "no"}])
 def test_a_dark_with_its_bias_stays_as_it_is(card):
     data = values(1, 1020.0)

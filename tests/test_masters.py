@@ -198,6 +198,13 @@ def test_frames_are_brought_to_their_mean_level(kind):
     assert np.median(master.sigma) == pytest.approx(5 / np.sqrt(3), rel=0.01)
 
 
+def test_differences_of_level_that_scaling_removes_are_no_noise():
+    pile = [one.with_(data=one.data * k, sigma=one.sigma * k) for one, k in zip(frames(3), (0.9, 1, 1.1), strict=True)]
+    how = {"scale": "level", "level_limit": None, "scatter_limit": None, "clip": "none", "method": "average"}
+    master = masters.master_dark(pile, 3, known_level=False, **how)
+    assert np.median(master.sigma) == pytest.approx(5 / np.sqrt(3), rel=0.05)
+
+
 def test_frames_are_brought_to_their_median_exposure():
     pile = [one.with_({"EXPTIME": 60.0 * k}, data=one.data * k) for one, k in zip(frames(3), (1, 2, 4), strict=True)]
     how = {"level_limit": None, "scatter_limit": None, "structure_limit": None, "pixel_limit": None}

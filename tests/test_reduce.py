@@ -125,6 +125,15 @@ def test_sigma_is_by_formula_where_the_level_is_known(parts, source):
         assert np.median(out.sigma) == pytest.approx(truth, rel=0.01)
 
 
+def test_a_bias_in_electrons_that_does_not_say_its_gain_has_that_of_the_frame():
+    sensor = Detector(shape=(60, 60))
+    one, made = sensor.frame(3000.0), sensor.masters(3)["bias"]
+    header = made.header.copy()
+    del header["FLGAIN"]
+    out, same = (reduce.step("deviation", one, Reduction(bias=b)) for b in (made.with_(header=header), made))
+    np.testing.assert_array_equal(out.sigma, same.sigma)
+
+
 def test_without_any_calibration_a_light_is_as_it_was_read():
     sensor = Detector(shape=(20, 20))
     one = sensor.frame(100.0)
