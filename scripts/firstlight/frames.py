@@ -221,7 +221,20 @@ def _wanted(settings: Settings, book: Book) -> str:
 
 @cache
 def _dialect(book: Book) -> str:
-    parts = (dialects, headers, names, calendar, pointing, _reason, described, Row, book.said, book.table, *book.parts)
+    parts = (
+        dialects,
+        headers,
+        names,
+        calendar,
+        pointing,
+        _reason,
+        described,
+        sorted_out,
+        Row,
+        book.said,
+        book.table,
+        *book.parts,
+    )
     return identity(*map(inspect.getsource, parts))
 
 
@@ -280,18 +293,25 @@ def _reason(values: Mapping, entry: Mapping, out: Description, settings: Setting
 
 
 # --- From descriptions to rows --------------------------------------------------------------------------------------
-def _table(cached: dict) -> Table:
-    table, used = Table(), {}
+def sorted_out(cached: Mapping, alike: str) -> tuple[dict, list[Rejected]]:
+    """What can be used of the files in a cache, by path, and what cannot, with the reason; `alike`, such as "same pixels
+    as", is that of a duplicate."""
+    used, rejected = {}, []
     for path, entry in sorted(cached["files"].items()):
         reason = entry.get("error") or entry["said"]["reason"]
         if reason:
-            table.rejected.append(Rejected(path, reason))
+            rejected.append(Rejected(path, reason))
         else:
             used[path] = entry
     for path, twin in duplicates(used).items():
         del used[path]
-        table.rejected.append(Rejected(path, f"same pixels as {twin}"))
-    table.rejected.sort(key=lambda rejected: rejected.path)
+        rejected.append(Rejected(path, f"{alike} {twin}"))
+    return used, sorted(rejected, key=lambda one: one.path)
+
+
+def _table(cached: dict) -> Table:
+    used, rejected = sorted_out(cached, "same pixels as")
+    table = Table(rejected=rejected)
     said = {path: Description(**entry["said"]["description"]) for path, entry in used.items()}
     _join_pointings(said)
     nights = nights_of(said)

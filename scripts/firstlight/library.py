@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import frames, raw
 from . import header as headers
-from .frames import CALIBRATIONS, Book, Rejected, Row, Table
+from .frames import CALIBRATIONS, Book, Row, Table
 from .header import Description, Settings
 from .names import safe_name
 
@@ -149,16 +149,8 @@ def _is_master(path: str, values: Mapping, entry: Mapping) -> bool:
 
 
 def _table(cached: dict) -> Table:
-    table, used = Table(), {}
-    for path, entry in sorted(cached["files"].items()):
-        reason = entry.get("error") or entry["said"]["reason"]
-        if reason:
-            table.rejected.append(Rejected(path, reason))
-        else:
-            used[path] = entry
-    for path, twin in frames.duplicates(used).items():
-        del used[path]
-        table.rejected.append(Rejected(path, f"same file as {twin}"))
+    used, rejected = frames.sorted_out(cached, "same file as")
+    table = Table(rejected=rejected)
     said = {path: Description(**entry["said"]["description"]) for path, entry in used.items()}
     nights = frames.nights_of(said)
     for path, entry in cached["files"].items():

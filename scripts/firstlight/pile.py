@@ -156,30 +156,9 @@ class Pile:
         self._file.readinto(memoryview(array).cast("B"))
 
 
-def combine(
-    pile: Pile,
-    method="median",
-    clip="sigclip",
-    low=3.0,
-    high=3.0,
-    iterations=3,
-    nlow=0,
-    nhigh=1,
-    weights=None,
-    scales=None,
-):
-    """Combine a pile.
-
-    method      median, average (weighted), or sum (of n, scaled where pixels are missing)
-    clip        sigclip: beyond low/high deviations of the median, where the deviation is the larger of the pixel's
-                own sigma and the pile's scatter (1.4826 MAD); extrema: the nlow lowest and nhigh highest; minmax: values
-                outside of [low, high] themselves; none. The names are those of ccdproc
-    weights     one number per image
-    scales      one number per image that its values and sigmas are multiplied by first
-    Returns data float32, sigma float32, count uint16, all (ny, nx). Where nothing good is left the poor values stand,
-    with count 0; NaN where no image has data.
-    """
-    return combine_observed(pile, method, clip, low, high, iterations, nlow, nhigh, weights, scales)[:3]
+def combine(pile: Pile, *arguments, **options):
+    """Data float32, sigma float32, count uint16, all (ny, nx), of a pile; arguments as `combine_observed`."""
+    return combine_observed(pile, *arguments, **options)[:3]
 
 
 def combine_observed(
@@ -195,9 +174,19 @@ def combine_observed(
     scales=None,
     beside=0.0,
 ):
-    """As `combine`, with a variance `beside` added to each value's own; a fourth and fifth array (ny, nx) are the variance
-    of the values that count about their mean, and that over the mean of their claimed variances, both times
-    `chi_correction`: their medians over pixels are the truth for normal noise. NaN where fewer than two values count.
+    """Combine a pile.
+
+    method      median, average (weighted), or sum (of n, scaled where pixels are missing)
+    clip        sigclip: beyond low/high deviations of the median, where the deviation is the larger of the pixel's
+                own sigma and the pile's scatter (1.4826 MAD); extrema: the nlow lowest and nhigh highest; minmax: values
+                outside of [low, high] themselves; none. The names are those of ccdproc
+    weights     one number per image
+    scales      one number per image that its values and sigmas are multiplied by first
+    beside      variance that is added to each value's own
+    Returns data float32, sigma float32, count uint16, and two float32 more, all (ny, nx): the variance of the values that
+    count about their mean, and that over the mean of their claimed variances, both times `chi_correction`, so that their
+    medians over pixels are the truth for normal noise; NaN where fewer than two values count. Where nothing good is left
+    the poor values stand, with count 0; NaN where no image has data.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r}: {', '.join(METHODS)}?")
