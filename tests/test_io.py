@@ -361,7 +361,7 @@ def run_job(tmp_path, body):
     script = (
         "import os, types, warnings\n"
         "from firstlight import job\n"
-        f"snakemake = types.SimpleNamespace(log=[{str(log)!r}], rule='light')\n"
+        f"snakemake = types.SimpleNamespace(log=[{str(log)!r}], rule='light', wildcards=['M42'])\n"
         f"with job.logged(snakemake):\n    {body}\n"
     )
     done = subprocess.run(
