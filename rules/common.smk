@@ -136,8 +136,7 @@ def tell(lines):
 def grid_lights(wildcards):
     """Input of a grid: all lights of the target, or only the one that the grid there was taken from."""
     rows = NIGHT.grid_rows(wildcards.target)
-    nova = {"nova": [NIGHT.nova(row) for row in rows]} if NIGHT.asks_nova else {}
-    return {"lights": [NIGHT.light(row) for row in rows]} | nova
+    return {"lights": [NIGHT.light(row) for row in rows]} | nova_answers(rows)
 
 
 def frames_of_stack(wildcards):
@@ -145,8 +144,13 @@ def frames_of_stack(wildcards):
     rows = NIGHT.rows(wildcards.target, wildcards.filter)
     if NIGHT.keeps("aligned"):
         return {"frames": [NIGHT.aligned(row) for row in rows]}
-    nova = {"nova": [NIGHT.nova(row) for row in rows]} if NIGHT.asks_nova else {}
-    return {"frames": [NIGHT.light(row) for row in rows], "sources": [NIGHT.light(row, "ecsv") for row in rows]} | nova
+    lights = {"frames": [NIGHT.light(row) for row in rows], "sources": [NIGHT.light(row, "ecsv") for row in rows]}
+    return lights | nova_answers(rows)
+
+
+def nova_answers(rows):
+    """What the server says about lights, where it is asked."""
+    return {"nova": [NIGHT.nova(row) for row in rows]} if NIGHT.asks_nova else {}
 
 
 def nova_of(wildcards):
@@ -157,8 +161,7 @@ def nova_of(wildcards):
 def unsolved_of(wildcards):
     """The records of all lights' attempts, and what the server says about them where it is asked."""
     rows = NIGHT.plan.lights.values()
-    nova = {"nova": [NIGHT.nova(row) for row in rows]} if NIGHT.asks_nova else {}
-    return {"attempts": [NIGHT.attempts(row) for row in rows]} | nova
+    return {"attempts": [NIGHT.attempts(row) for row in rows]} | nova_answers(rows)
 
 
 def catalogue_of(wildcards):

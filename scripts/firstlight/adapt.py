@@ -66,12 +66,12 @@ def detector(snakemake) -> None:
         lit = [pair for pair in lit if pair[0].shape == dark[0][0].shape]
     level = np.mean([one for pair in dark for one in pair], axis=0) if dark else 0.0
     found = pairs.detector(dark, lit, level, np.median(beside or [0]), min(filter(None, saturation), default=None))
-    rows, sentences = pairs.table(found, stated, options["detector"]["tolerance"], len(dark), len(lit))
-    for sentence in sentences:
+    used = pairs.settled(stated, found, options["detector"]["tolerance"])
+    for sentence in used.sentences:
         print(sentence)
         if "is stated, but" in sentence:
             job.tell(f"{snakemake.wildcards.camera}: {sentence}")
-    io.write_rows(snakemake.output[0], rows)
+    io.write_rows(snakemake.output[0], pairs.table(found, stated, used, len(dark), len(lit)))
 
 
 def _pairs(frames) -> list[tuple]:

@@ -89,19 +89,47 @@ def settle(
     )
 
 
-def table(found: Measured, stated, tolerance: float | None, bias: int, flats: int) -> tuple[list[dict], list[str]]:
-    """Rows for people and for jobs: what was measured, from how many pairs, what header or configuration state (a
-    `header.Detector`), which is used; and sentences."""
+@dataclass(frozen=True)
+class Settled:
+    """Gain (e-/ADU) and read noise (e-) that are used, None where unknown; by which they are known ("stated", "measured",
+    ""); the measured read noise in electrons with its error; sentences."""
+
+    gain: float | None
+    gain_by: str
+    read_noise: float | None
+    read_noise_by: str
+    measured_noise: tuple[float | None, float | None]
+    sentences: tuple[str, ...]
+
+
+def settled(stated, found: Measured, tolerance: float | None) -> Settled:
+    """What is used of a detector, from what header or configuration state (a `header.Detector`) and what was measured."""
     gain, gain_by, gain_said = settle("gain", "e-/ADU", stated.gain, found.gain, found.gain_error, tolerance)
+    noise = None, None
+    if gain is not None and found.read_noise is not None:
+        noise = gain * found.read_noise, gain * found.read_noise_error
+    used, noise_by, noise_said = settle("read noise", "e-", stated.read_noise, *noise, tolerance)
+    return Settled(gain, gain_by, used, noise_by, noise, tuple(filter(None, (gain_said, noise_said))))
+
+
+def table(found: Measured, stated, used: Settled, bias: int, flats: int) -> list[dict]:
+    """Rows for people and for jobs: what was measured, from how many pairs, what is stated and by what, which is used."""
     noise, noise_error = found.read_noise, found.read_noise_error
-    in_electrons = (None, None) if None in (gain, noise) else (gain * noise, gain * noise_error)
-    used, noise_by, noise_said = settle("read noise", "e-", stated.read_noise, *in_electrons, tolerance)
     lines = (
-        ("gain", "electron/adu", found.gain, found.gain_error, flats, stated.gain, "gain", gain, gain_by),
-        ("read noise", "electron", *in_electrons, bias, stated.read_noise, "read_noise", used, noise_by),
+        ("gain", "electron/adu", found.gain, found.gain_error, flats, stated.gain, "gain", used.gain, used.gain_by),
+        (
+            "read noise",
+            "electron",
+            *used.measured_noise,
+            bias,
+            stated.read_noise,
+            "read_noise",
+            used.read_noise,
+            used.read_noise_by,
+        ),
         ("read noise in adu", "adu", noise, noise_error, bias, None, "", None, ""),
     )
-    rows = [
+    return [
         {
             "quantity": name,
             "unit": unit,
@@ -115,7 +143,6 @@ def table(found: Measured, stated, tolerance: float | None, bias: int, flats: in
         }
         for name, unit, value, error, number, said, key, taken, by in lines
     ]
-    return rows, [sentence for sentence in (gain_said, noise_said) if sentence]
 
 
 def _digits(value: float | None) -> str:

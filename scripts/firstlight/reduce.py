@@ -106,36 +106,27 @@ def _trim(frame, reduction):
 
 def _deviation(frame, reduction):
     camera = detector(frame.header, reduction.cameras)
-    gain, read_noise, by = settled(camera, reduction.measured, reduction.options.get("detector", {}))
+    used = pairs.settled(
+        camera, reduction.measured, reduction.options.get("detector", {}).get("tolerance", pairs.TOLERANCE)
+    )
+    _say_once(*used.sentences)
+    gain, read_noise = used.gain, used.read_noise
     if reduction.kind == "bias":
         level = frame.data
     else:
         level = _level(frame, reduction, camera, gain)
         read_noise = _with_dark_current(read_noise, gain, reduction)
     step, level_noise = (float(frame.header.get(key, 0)) for key in ("FLADCSTP", "OVSCNOIS"))
-    source = "measured" if "measured" in by.values() else "formula"
-    return calibrate.deviation(frame, gain, read_noise, level, step, level_noise, source).with_(by)
-
-
-def settled(camera, measured: pairs.Measured, options: dict):
-    """(gain in e-/ADU, read noise in e-, cards that say whether each was stated or measured); None where unknown."""
-    tolerance = options.get("tolerance", pairs.TOLERANCE)
-    gain, by, said = pairs.settle("gain", "e-/ADU", camera.gain, measured.gain, measured.gain_error, tolerance)
-    noise = noise_error = None
-    if gain is not None and measured.read_noise is not None:
-        noise, noise_error = gain * measured.read_noise, gain * measured.read_noise_error
-    read_noise, noise_by, noise_said = pairs.settle(
-        "read noise", "e-", camera.read_noise, noise, noise_error, tolerance
-    )
-    _say_once(said, noise_said)
-    cards = {"FLGAINBY": by, "FLRDNBY": noise_by}
-    return gain, read_noise, {key: value for key, value in cards.items() if value}
+    known_by = {"FLGAINBY": used.gain_by, "FLRDNBY": used.read_noise_by}
+    source = "measured" if "measured" in known_by.values() else "formula"
+    frame = calibrate.deviation(frame, gain, read_noise, level, step, level_noise, source)
+    return frame.with_({key: value for key, value in known_by.items() if value})
 
 
 @cache
 def _say_once(*sentences: str) -> None:
     """Tell the log; of the frames of a master the same is true."""
-    for sentence in filter(None, sentences):
+    for sentence in sentences:
         print(sentence)
 
 
