@@ -386,3 +386,15 @@ def test_a_failing_job_says_one_sentence_and_logs_the_traceback(tmp_path, error,
     assert code == 1
     assert terminal == f"light: {said} (details: {tmp_path / 'logs' / 'job.log'})\n"
     assert "Traceback" in log
+
+
+def test_what_frames_share_comes_back(tmp_path):
+    common = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    io.write_frame(tmp_path / "a.fits", Frame(np.ones((3, 4), np.float32), fits.Header(), common=common))
+    np.testing.assert_array_equal(io.read_frame(tmp_path / "a.fits").common, common)
+
+
+def test_masters_say_where_they_lie(tmp_path):
+    path = tmp_path / "masters" / "2023-03-13" / "cam" / "bias.fits"
+    io.write_frame(path, Frame(np.ones((3, 4), np.float32), fits.Header()))
+    assert io.read_masters({"bias": str(path)})["bias"].header["FLMASTER"] == "2023-03-13/cam/bias"

@@ -342,3 +342,34 @@ def test_a_real_frames_sections_are_used_as_its_header_says():
     theirs = ccdproc.trim_image(flat, fits_section=header["TRIMSEC"])
     assert out.shape == theirs.shape
     np.testing.assert_allclose(out.data, theirs.data, atol=0.01)
+
+
+# --- What frames share ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("n", "sky"), [(3, 30.0), (3, 3000.0), (10, 30.0)])
+def test_common_is_the_variance_that_lights_share_through_their_masters(n, sky, made):
+    sensor, masters_of = made
+    settings = Reduction(options=NO_HITS, **masters_of(n, EXPOSURE))
+    lights = [reduce.reduce(sensor.frame(sky), settings) for _ in range(8)]
+    good = np.logical_and.reduce([one.mask == 0 for one in lights])
+    values = np.array([one.data[good] - sky for one in lights])
+    own = values.var(axis=0, ddof=1).mean()
+    shared = values.mean(axis=0).var() - own / len(lights)  # what the mean of many would still scatter by
+    claimed = np.mean([(one.common / 255 * one.sigma**2)[good].mean() for one in lights])
+    assert claimed == pytest.approx(shared, rel=0.05)
+    assert own + shared == pytest.approx(
+        np.mean([np.square(one.sigma[good], dtype=float).mean() for one in lights]), rel=0.02
+    )
+
+
+def test_without_masters_nothing_is_common(made):
+    out = reduce.reduce(made[0].frame(300.0), Reduction(options=NO_HITS))
+    assert out.common is None
+
+
+def test_a_light_names_its_masters(made):
+    sensor, masters_of = made
+    named = {
+        kind: master.with_({"FLMASTER": f"night/cam/{kind}"}) for kind, master in masters_of(3, 2 * EXPOSURE).items()
+    }
+    out = reduce.reduce(sensor.frame(300.0), Reduction(options=NO_HITS, **named))
+    assert [out.header[f"{kind}COR"] for kind in ("BIAS", "DARK", "FLAT")] == [f"night/cam/{kind}" for kind in named]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .frame import Frame, Mask, must_match
+from .frame import MASTER_NAME, Frame, Mask, must_match
 
 STEPS = ("trim", "deviation", "gain", "cosmic_ray", "bias", "dark", "flat")
 
@@ -85,11 +85,10 @@ def flat(frame: Frame, master: Frame | None) -> Frame:
     must_match(frame, master.with_(unit=frame.unit), "master flat")
     safe = np.where(master.mask & Mask.LOW_FLAT, np.float32(1), master.data)
     data = frame.data / safe
-    sigma = None
-    if frame.sigma is not None:
-        variance = frame.sigma**2 if master.sigma is None else frame.sigma**2 + (data * master.sigma) ** 2
-        sigma = np.sqrt(variance) / safe
-    keywords = {"FLFLAT": (True, "divided by the master flat")}
+    if master.sigma is not None:
+        frame = _noisier(frame, data * master.sigma)
+    sigma = None if frame.sigma is None else frame.sigma / safe
+    keywords = {"FLFLAT": (True, "divided by the master flat"), "FLATCOR": _name(master)}
     return _blanked(interpolate(frame.with_(keywords, data=data, sigma=sigma, mask=frame.mask | master.mask)))
 
 
@@ -168,15 +167,25 @@ def _subtract(frame: Frame, master: Frame | None, factor: float, what: str, keyw
         return frame.with_({keyword: (0.0, f"{what}: subtracted with the dark, which holds it")})
     must_match(frame, master, what)
     factor = np.float32(factor)
-    sigma = frame.sigma
-    if sigma is not None and master.sigma is not None:
-        sigma = np.sqrt(sigma**2 + (factor * master.sigma) ** 2)
-    return frame.with_(
-        {keyword: (float(factor), f"{what}: share that was subtracted")},
-        data=frame.data - factor * master.data,
-        sigma=sigma,
-        mask=frame.mask | master.mask,
-    )
+    if master.sigma is not None:
+        frame = _noisier(frame, factor * master.sigma)
+    known = {keyword: (float(factor), f"{what}: share that was subtracted"), keyword[2:] + "COR": _name(master)}
+    return frame.with_(known, data=frame.data - factor * master.data, mask=frame.mask | master.mask)
+
+
+def _noisier(frame: Frame, sigma: np.ndarray) -> Frame:
+    """The frame with a master's noise (ny, nx), in its unit, in its sigma, and in the share that is common to frames."""
+    if frame.sigma is None:
+        return frame
+    own, added = frame.sigma**2, np.square(sigma)
+    total = own + added
+    before = 0 if frame.common is None else frame.common * (own / np.float32(255))
+    share = np.divide(before + added, total, out=np.zeros_like(total), where=total > 0)
+    return frame.with_(sigma=np.sqrt(total), common=np.rint(255 * np.minimum(share, 1)).astype(np.uint8))
+
+
+def _name(master: Frame) -> tuple[str, str]:
+    return master.header.get(MASTER_NAME, ""), "among the masters"
 
 
 def _box_mean(image: np.ndarray, width: int) -> np.ndarray:

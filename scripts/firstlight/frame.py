@@ -23,6 +23,9 @@ class Mask:
     UNUSABLE = BAD | COSMIC_RAY | LOW_FLAT | NO_DATA
 
 
+MASTER_NAME = "FLMASTER"  # card that a master carries in memory: where it lies among the masters
+
+
 class Unusable(ValueError):
     """Raised on purpose where frames give no product: the night goes on without it, and its place says why."""
 
@@ -36,6 +39,8 @@ class Frame:
     mask    uint8 (ny, nx), bits of `Mask`
     header  FITS header without the cards that describe the array itself
     unit    "adu" or "electron"
+    common  uint8 (ny, nx), what the masters brought of the variance `sigma`^2, in 1/255 of it: the part of the noise that
+            frames share where they see the sky with the same pixel and the same masters; None for nothing
     """
 
     data: np.ndarray
@@ -43,11 +48,12 @@ class Frame:
     sigma: np.ndarray | None = None
     mask: np.ndarray | None = None
     unit: str = "adu"
+    common: np.ndarray | None = None
 
     def __post_init__(self):
         if self.mask is None:
             object.__setattr__(self, "mask", np.zeros(self.data.shape, np.uint8))
-        for name in ("sigma", "mask"):
+        for name in ("sigma", "mask", "common"):
             array = getattr(self, name)
             if array is not None and array.shape != self.data.shape:
                 raise ValueError(f"{name} is {size(array)} but the image is {size(self.data)}")

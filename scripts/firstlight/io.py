@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.io.fits.verify import VerifyWarning
 
 from . import __version__
-from .frame import Frame, Mask, printable
+from .frame import MASTER_NAME, Frame, Mask, printable
 
 # Cards that describe how an array is stored, not what it shows.
 STRUCTURAL = (
@@ -67,7 +67,8 @@ def whole(path):
 
 
 def write_frame(path, frame: Frame, extensions: list[fits.hdu.base.ExtensionHDU] | None = None) -> None:
-    """Write a frame so that `CCDData.read` opens it: image, UNCERT (standard deviation), MASK (bits), then `extensions`."""
+    """Write a frame so that `CCDData.read` opens it: image, UNCERT (standard deviation), MASK (bits), COMMON where it is
+    known, then `extensions`."""
     hdus = fits.HDUList([fits.PrimaryHDU(np.ascontiguousarray(frame.data, np.float32), product_header(frame.header))])
     hdus[0].header["BUNIT"] = (frame.unit, "unit of the image and of UNCERT")
     if frame.sigma is not None:
@@ -79,6 +80,8 @@ def write_frame(path, frame: Frame, extensions: list[fits.hdu.base.ExtensionHDU]
     for bit, name in Mask.NAMES.items():
         mask.header[f"BIT{bit.bit_length() - 1}"] = (name, f"value {bit}")
     hdus.append(mask)
+    if frame.common is not None:
+        hdus.append(image_hdu("COMMON", frame.common, "what the masters brought of the variance, in 1/255 of it"))
     hdus.extend(extensions or [])
     _write(path, hdus)
 
@@ -126,8 +129,8 @@ def read_frame(path) -> Frame:
         names = [hdu.name for hdu in hdus]
         data = _native(hdus[0].data, np.float32)
         sigma = _native(hdus["UNCERT"].data, np.float32) if "UNCERT" in names else None
-        mask = np.array(hdus["MASK"].data, np.uint8) if "MASK" in names else None
-    return Frame(data, header, sigma, mask, header.get("BUNIT", "adu"))
+        mask, common = (np.array(hdus[name].data, np.uint8) if name in names else None for name in ("MASK", "COMMON"))
+    return Frame(data, header, sigma, mask, header.get("BUNIT", "adu"), common)
 
 
 def read_header(path) -> fits.Header:
@@ -244,7 +247,8 @@ def read_masters(paths) -> dict[str, Frame | None]:
         if is_dropped(header := read_header(path)):
             print(f"going on without {path}: {dropped_reason(header)}")
         else:
-            masters[kind] = read_frame(path)
+            name = str(path).split("/masters/")[-1].removesuffix(".fits")
+            masters[kind] = read_frame(path).with_({MASTER_NAME: printable(name)[-68:]})
     return masters
 
 
