@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Frames of a night are read by many short jobs: bytecode written once saves seconds in each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint pins clean-demo
+.PHONY: demo test lint pins benchmark clean-demo
 
 demo: .venv/ready demo/truth/night.json
 	$(BIN)/snakemake --configfile tests/demo.yaml
@@ -34,6 +34,11 @@ pins:
 	.venv-pins/bin/python -m pip install --quiet --requirement envs/requirements.in
 	(echo "# Made by make pins from requirements.in: everything that is installed, and nothing else."; .venv-pins/bin/python -m pip freeze) > envs/requirements.txt
 	rm -rf .venv-pins
+
+# The demo night's lights through firstlight, seiza and Siril (where installed), and what each interpolation costs.
+benchmark: demo
+	PYTHONPATH=scripts $(BIN)/python tests/peers.py demo/results/lights/NGC869/*/R --truth demo/truth
+	PYTHONPATH=scripts $(BIN)/python tests/measure_interpolation.py
 
 clean-demo:
 	rm -rf demo

@@ -170,22 +170,34 @@ def catalogue_of(wildcards):
     return {"catalogue": path} if path else {}
 
 
-def megabytes(per_pixel, base=300):
-    """Memory of a job: what Python and its libraries take, and some bytes per pixel of the largest frame; more on each attempt."""
+def pixels(input):
+    """Pixels of the largest raw frame, or of the grid or stack that a job reads, where that is there and larger."""
+    made = [input.grid] if "grid" in input.keys() else list(input.get("stacks", []))[:1]
+    return max([PIXELS, *map(io.pixels, made)])
 
-    def needed(wildcards, attempt):
-        return int((base + per_pixel * PIXELS / 1e6) * attempt)
+
+def megabytes(per_pixel, base=300):
+    """Memory of a job: what Python and its libraries take, and some bytes per pixel of its images; more on each attempt."""
+
+    def needed(wildcards, input, attempt):
+        return int((base + per_pixel * pixels(input) / 1e6) * attempt)
 
     return needed
 
 
 def megabytes_of_pile(section):
-    """Memory of a job that combines frames: the limit of its pile, what Python and its libraries take, and the result."""
+    """Memory of a job that combines frames: the limit of its pile, what Python and its libraries take, the result, and what
+    each further thread works on."""
 
-    def needed(wildcards, attempt):
-        return int((400 + CONFIG[section]["memory"] + 40 * PIXELS / 1e6) * attempt)
+    def needed(wildcards, input, threads, attempt):
+        return int((400 + CONFIG[section]["memory"] + 45 * threads * pixels(input) / 1e6) * attempt)
 
     return needed
+
+
+def threads_of_stack():
+    """Threads of a job that combines frames: where there are more cores than stacks they share them."""
+    return max((workflow.cores or 1) // max(len(NIGHT.plan.stacks), 1), 1)
 
 
 def kept(name, path):

@@ -1,12 +1,15 @@
-# Pictures: in colour of a target, and a grey TIFF of each of its stacks.
+# Pictures: in colour of a target, and in grey of each of its stacks.
 
 
 rule picture:
     input:
+        unpack(catalogue_of),
         stacks=lambda w: [NIGHT.stack(w.target, name) for name in NIGHT.plan.targets[w.target]],
     output:
-        f"{R}/pictures/{{target}}.png",
-        f"{R}/pictures/{{target}}.tiff",
+        png=f"{R}/pictures/{{target}}.png",
+        tiff=f"{R}/pictures/{{target}}.tiff",
+        cube=f"{R}/pictures/{{target}}.fits",
+        chart=f"{R}/pictures/{{target}}_chart.png",
     log:
         f"{R}/logs/pictures/{{target}}.log",
     conda:
@@ -27,7 +30,8 @@ rule preview:
     input:
         stacks=lambda w: [NIGHT.stack(w.target, w.filter)],
     output:
-        f"{R}/pictures/{{target}}/{{filter}}.tiff",
+        png=f"{R}/pictures/{{target}}/{{filter}}.png",
+        tiff=f"{R}/pictures/{{target}}/{{filter}}.tiff",
     log:
         f"{R}/logs/pictures/{{target}}/{{filter}}.log",
     conda:
@@ -35,7 +39,7 @@ rule preview:
     resources:
         mem_mb=megabytes(100),
     params:
-        options={},
+        options={"background": "constant", "crop": "all"},
         filters=lambda w: [NIGHT.band(w.target, w.filter)],
         code=code("preview"),
     message:

@@ -19,6 +19,24 @@ rule unsolved:
         "../scripts/unsolved.py"
 
 
+rule stacks:
+    input:
+        stacks=[NIGHT.stack(*key) for key in NIGHT.plan.stacks],
+    output:
+        NIGHT.stacks_table(),
+    log:
+        f"{R}/logs/stacks.log",
+    conda:
+        "../envs/firstlight.yaml"
+    params:
+        names=NIGHT.names_of_stacks(),
+        code=code("stacks"),
+    message:
+        "depth and honesty of all stacks"
+    script:
+        "../scripts/stacks.py"
+
+
 rule headers:
     log:
         f"{R}/logs/headers.log",

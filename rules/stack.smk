@@ -49,6 +49,7 @@ rule align:
 rule combine:
     input:
         unpack(frames_of_stack),
+        unpack(catalogue_of),
         grid=f"{R}/aligned/{{target}}/grid.fits",
     output:
         f"{R}/stacks/{{target}}/{{filter}}.fits",
@@ -58,10 +59,11 @@ rule combine:
         f"{R}/benchmarks/stacks/{{target}}/{{filter}}.tsv"
     conda:
         "../envs/firstlight.yaml"
+    threads: threads_of_stack()
     resources:
         mem_mb=megabytes_of_pile("combine"),
     params:
-        options=CONFIG["combine"] | {"align": CONFIG["align"]["interpolation"]},
+        options=lambda w: NIGHT.combine_options(w.target, w.filter),
         made_from=lambda w: NIGHT.made_from(NIGHT.rows(w.target, w.filter)),
         code=code("combine"),
     message:

@@ -5,11 +5,12 @@ from firstlight import job
 with job.logged(snakemake):
     import tempfile
 
-    from firstlight import adapt_grid, align, combine, io
+    from firstlight import adapt_grid, combine, io, photometry, products, sources
     from firstlight.frame import Unusable
 
     options = dict(snakemake.params.options)
     memory, interpolation = options.pop("memory") * 1e6, options.pop("align")
+    band = options.pop("photometry")
 
     with (
         tempfile.TemporaryDirectory(prefix="firstlight-") as scratch,
@@ -26,12 +27,19 @@ with job.logged(snakemake):
                 )
             ]
         inputs, dropped = combine.usable([(path, io.read_header(path)) for path in paths], io.read_frame)
-        print(f"{len(inputs)} frames to combine", *(f"dropped {name}: {reason}" for name, reason in dropped), sep="\n")
+        print(f"{len(inputs)} frames to combine")
         if grid is None:
             raise Unusable("the target has no grid, since none of its lights could be used")
-        stack = combine.combine(inputs, grid.stars, grid.reference, memory=memory, **options)
-        print(*stack.inputs.tolist(), sep="\n")
-        coverage = io.image_hdu("COVERAGE", stack.coverage, "number of frames that count in each pixel")
-        table = io.table_hdu("INPUTS", combine.with_dropped(stack.inputs, dropped))
-        frame = stack.frame.with_(align.noise_cards(interpolation))
-        io.write_frame(snakemake.output[0], frame, [coverage, table])
+        stack = combine.combine(inputs, grid.stars, grid.reference, memory=memory, threads=snakemake.threads, **options)
+        table = products.with_dropped(stack.inputs, dropped)
+        print(*products.told(table), sep="\n")
+        stars = sources.detect(stack.frame)
+        frame = stack.frame.with_(products.measured(stack.frame, stars) | products.left_out(table))
+        known = snakemake.input.get("catalogue")
+        catalogue = (io.read_table(known), io.read_meta(known)) if known else (None, {})
+        frame = frame.with_(photometry.stack_cards(frame.header, stars[0], *catalogue, band))
+        if note := frame.header.get("FLNOTE"):
+            print(note)
+            job.tell(f"combine {snakemake.wildcards.target} {snakemake.wildcards.filter}: {note}")
+        planes = [io.image_hdu(name, *plane) for name, plane in stack.planes.items()]
+        io.write_frame(snakemake.output[0], frame, [*planes, io.table_hdu("INPUTS", table)])

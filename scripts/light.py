@@ -4,7 +4,7 @@ from firstlight import job
 
 with job.logged(snakemake):
     import numpy as np
-    from firstlight import adapt, astrometry, catalogue, io, pointing, reduce, solve, sources
+    from firstlight import adapt, astrometry, catalogue, io, photometry, pointing, reduce, solve, sources
 
     options, output = snakemake.params.options, snakemake.output
 
@@ -29,6 +29,9 @@ with job.logged(snakemake):
             solution.advice = catalogue.advice(io.read_meta(snakemake.input.catalogue), diagonal) or ""
             print(solution.advice)
         frame = frame.with_(sky | solution.cards(), header=astrometry.replace_wcs(frame.header, solution.wcs))
+        zero = photometry.zero_point(table, solution.wcs, stars, frame.header.get("EXPTIME") or 0.0)
+        if zero is not None:
+            frame = frame.with_(zero.cards(photometry.band(io.read_meta(snakemake.input.catalogue))))
         io.write_frame(output.frame, frame)
         io.write_table(output.sources, table, sources.COLUMNS)
         io.write_rows(output.attempts, solution.rows(solve.light_of(frame.header)), solve.ATTEMPTS)

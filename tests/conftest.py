@@ -90,6 +90,14 @@ class SmallNight:
         subprocess.run(["cp", "-a", f"{self.folder}/.", str(where)], check=True)
         return where
 
+    def copy_inputs(self, where: Path) -> Path:
+        """A working folder in which nothing is made yet."""
+        for part in ("raw", "code", "config.yaml", "stars.csv"):
+            source = self.folder / part
+            where.mkdir(exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, where / part)
+        return where
+
 
 @pytest.fixture(scope="session")
 def small_night(tmp_path_factory) -> SmallNight:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simulated_night as sim
 from astropy.io import fits
-from firstlight import combine
+from firstlight import combine, products, scaling
 from firstlight.frame import Frame, Mask, Unusable
 
 SHAPE = (256, 272)
@@ -111,6 +111,49 @@ def test_weights_are_those_of_least_noise():
     assert abs(np.median(stack.frame.sigma) * np.sqrt(best.sum()) - 1) < 0.01
 
 
+def block_noise(image):
+    """Scatter of the means of 8x8 pixels, of blocks without NaN."""
+    means = image.reshape(SHAPE[0] // 8, 8, SHAPE[1] // 8, 8).mean(axis=(1, 3))
+    return np.nanstd(means)
+
+
+def test_blocks_are_as_deep_as_ideal_weights_make_them():
+    """Cloud, a bright sky, a short exposure: the weights come from the frames' own stars and skies."""
+    clear, skies = np.array([1.0, 0.35, 0.9, 1.0, 0.5]), np.array([300.0, 300.0, 2000.0, 400.0, 150.0])
+    exposures = [60.0, 60.0, 60.0, 60.0, 30.0]
+    frames = [
+        exposed(expected(transparency=t, sky=sky), k) for k, (t, sky) in enumerate(zip(clear, skies, strict=True))
+    ]
+    noises = np.sqrt(skies + READ_NOISE**2)
+    inputs = [
+        an_input(f, f"f{k}", noise=float(n), exposure=e)
+        for k, (f, n, e) in enumerate(zip(frames, noises, exposures, strict=True))
+    ]
+    stack = stacked(inputs, background="constant")
+    share = (clear / noises) ** 2 / ((clear / noises) ** 2).sum()
+    ideal = sum(w * (f.data - sky) / t for w, f, sky, t in zip(share, frames, skies, clear, strict=True))
+    dark = starlight(3.0) < 0.3
+    found, best = (block_noise(np.where(dark, image, np.nan)) for image in (stack.frame.data, ideal))
+    assert found == pytest.approx(best, rel=0.05)
+    np.testing.assert_allclose(stack.inputs["weight"], share, rtol=0.05)
+
+
+def test_weights_look_at_noise_that_resampling_has_not_hidden():
+    """Pixels of a frame that was moved by half a pixel are quieter, and share their noise with neighbours."""
+    inputs = flat_inputs(2)
+    inputs[1].noise *= 0.7
+    inputs[0].header, inputs[1].header = fits.Header({"NCORR05": 1.0}), fits.Header({"NCORR05": 1 / 0.7})
+    np.testing.assert_allclose(stacked(inputs, NO_STARS, **PLAIN).inputs["weight"], 0.5, rtol=1e-3)
+
+
+def test_a_frame_of_unknown_seeing_counts_as_a_usual_one():
+    inputs = flat_inputs(3)
+    inputs[2].fwhm = 0.0
+    stack = stacked(inputs, NO_STARS, weight="noise+fwhm", **PLAIN)
+    np.testing.assert_allclose(stack.inputs["weight"], 1 / 3, rtol=0.01)
+    assert stack.frame.header["FWHMIN"] == 3.0
+
+
 def test_sharp_frames_weigh_more_where_that_is_asked_for():
     inputs = flat_inputs(2)
     inputs[1].fwhm = 2 * inputs[0].fwhm
@@ -191,7 +234,7 @@ def test_what_dims_a_frame_is_rejected_too():
 
 
 def test_little_is_rejected_of_a_clean_sky():
-    assert stacked(flat_inputs(8), NO_STARS, **PLAIN).inputs["rejected"].max() < 3e-4
+    assert stacked(flat_inputs(8), NO_STARS, **PLAIN).inputs["rejected"].max() < 1.5e-3
 
 
 # ---- stars -----------------------------------------------------------------------------------------------------------
@@ -201,8 +244,8 @@ def test_little_is_rejected_of_a_clean_sky():
 def test_stars_keep_their_flux_in_changing_seeing(n):
     seeing = np.linspace(2.3, 3.6, n)
     inputs = [an_input(exposed(expected(fwhm=f), k), f"f{k}", fwhm=f) for k, f in enumerate(seeing)]
-    clipped = combine.fluxes(stacked(inputs).frame, STARS, 7.0)
-    whole = combine.fluxes(stacked(inputs, clip="none").frame, STARS, 7.0)
+    clipped = scaling.fluxes(stacked(inputs).frame, STARS, 7.0)
+    whole = scaling.fluxes(stacked(inputs, clip="none").frame, STARS, 7.0)
     bright = FLUXES > 1e4
     assert bright.sum() > 15
     assert np.abs(clipped[bright] / whole[bright] - 1).max() < 3e-3
@@ -220,8 +263,8 @@ def test_a_median_would_not_keep_them():
 
 def test_flux_of_stars_is_that_of_the_reference():
     stack = stacked(starry_inputs(6))
-    measured = combine.fluxes(stack.frame, STARS, 9.0)
-    truth = combine.fluxes(exposed(expected(), 99).with_(data=expected().astype(np.float32)), STARS, 9.0)
+    measured = scaling.fluxes(stack.frame, STARS, 9.0)
+    truth = scaling.fluxes(exposed(expected(), 99).with_(data=expected().astype(np.float32)), STARS, 9.0)
     assert abs(np.median(measured / truth) - 1) < 3e-3
 
 
@@ -241,7 +284,7 @@ def test_a_frame_through_cloud_does_not_change_the_stars():
     clear = [1.0, 1.0, 0.35, 1.0, 1.0]
     inputs = [an_input(exposed(expected(transparency=t), k), f"f{k}") for k, t in enumerate(clear)]
     with_cloud, without = (
-        combine.fluxes(stacked(part).frame, STARS, 9.0) for part in (inputs, inputs[:2] + inputs[3:])
+        scaling.fluxes(stacked(part).frame, STARS, 9.0) for part in (inputs, inputs[:2] + inputs[3:])
     )
     assert np.abs(with_cloud / without - 1)[FLUXES > 2e4].max() < 0.01
 
@@ -484,7 +527,7 @@ def test_frames_in_another_unit_than_most_are_dropped_with_both_units():
 
 def test_dropped_frames_have_rows_of_no_weight():
     stack = stacked(flat_inputs(2), NO_STARS, **PLAIN)
-    table = combine.with_dropped(stack.inputs, [("lost", "align: 3 stars, at least 6 are needed")])
+    table = products.with_dropped(stack.inputs, [("lost", "align: 3 stars, at least 6 are needed")])
     assert table["name"].tolist() == ["f0", "f1", "lost"]
     assert (table["weight"][2], table["note"][2]) == (0.0, "dropped, align: 3 stars, at least 6 are needed")
     assert abs(table["weight"].sum() - 1) < 1e-9
@@ -495,30 +538,185 @@ def test_long_names_and_reasons_are_whole():
     names = [f"{'Light_of_a_target_with_a_very_long_name_' * 2}{end}" for end in ("0001_aaaaaaaa", "0002_bbbbbbbb")]
     inputs = flat_inputs(2)
     inputs[0].name, inputs[1].name = names
-    table = combine.with_dropped(stacked(inputs, NO_STARS, **PLAIN).inputs, [(names[0] + "x", "reason " * 40 + "end")])
+    table = products.with_dropped(stacked(inputs, NO_STARS, **PLAIN).inputs, [(names[0] + "x", "reason " * 40 + "end")])
     assert table["name"].tolist() == [*names, names[0] + "x"]
     assert table["note"][2].endswith("end")
 
 
-# ---- fluxes ----------------------------------------------------------------------------------------------------------
+# ---- selection -------------------------------------------------------------------------------------------------------
 
 
-def test_fluxes_are_those_painted_whatever_the_sky():
-    image = np.zeros(SHAPE)
-    sim.paint(image, *PLACES, FLUXES, sim.Profile("gauss", 3.0))
-    frame = Frame((image + 1000 + 2 * COLUMNS).astype(np.float32), fits.Header())
-    np.testing.assert_allclose(combine.fluxes(frame, STARS, 6.0), FLUXES, rtol=3e-3, atol=30)
+def test_a_frame_beyond_a_limit_is_left_out_with_its_numbers():
+    inputs = starry_inputs(5)
+    inputs[3].fwhm = 6.0
+    stack = stacked(inputs, limits={"fwhm": 4.0, "keep": 3})
+    assert stack.frame.header["NCOMBINE"] == 4
+    row = stack.inputs[-1]
+    assert (row["name"], row["weight"], row["fwhm"]) == ("f3", 0.0, 6.0)
+    assert row["note"].startswith("left out, FWHM 6.0 pix is above 4.0")
 
 
-@pytest.mark.parametrize("bit", [Mask.BAD, Mask.SATURATED, Mask.COSMIC_RAY, Mask.NO_DATA])
-def test_a_star_on_a_spoilt_pixel_has_no_flux(bit):
-    mask = np.zeros(SHAPE, np.uint8)
-    mask[round(PLACES[1, 3]), round(PLACES[0, 3])] = bit
-    flux = combine.fluxes(exposed(expected(), 1, mask=mask), STARS, 5.0)
-    assert np.flatnonzero(np.isnan(flux)).tolist() == [3]
+def test_a_limit_on_transparency_looks_at_the_stars():
+    clear = [1.0, 0.97, 0.35, 1.0, 0.9]
+    inputs = [an_input(exposed(expected(transparency=t), k), f"f{k}") for k, t in enumerate(clear)]
+    stack = stacked(inputs, limits={"transparency": 0.6})
+    assert stack.inputs["name"].tolist() == ["f0", "f1", "f3", "f4", "f2"]
+    assert stack.inputs["transparency"][-1] == pytest.approx(0.35, abs=0.02)
 
 
-def test_stars_off_the_frame_have_no_flux():
-    stars = STARS[:4].copy()
-    stars["x"] = [-50, 2, SHAPE[1] - 2, SHAPE[1] + 500]
-    assert np.isnan(combine.fluxes(exposed(expected(), 1), stars, 5.0)).all()
+def test_another_reference_is_taken_where_the_best_is_left_out():
+    inputs = starry_inputs(5)
+    inputs[0].fwhm = 6.0
+    stack = stacked(inputs, limits={"fwhm": 4.0})
+    assert stack.frame.header["PHOTREF"] != "f0" and stack.inputs["scale"][0] == pytest.approx(1, abs=0.02)
+
+
+def test_frames_that_are_needed_stay_and_that_is_noted():
+    inputs = flat_inputs(3)
+    inputs[1].fwhm = 6.0
+    stack = stacked(inputs, NO_STARS, limits={"fwhm": 4.0, "keep": 3}, **PLAIN)
+    assert stack.frame.header["NCOMBINE"] == 3 and "kept all the same" in stack.inputs["note"][1]
+
+
+# ---- products --------------------------------------------------------------------------------------------------------
+
+
+def light_header(number, **cards):
+    start = f"2025-11-14T23:{50 + 2 * number:02d}:30.000"
+    own = {"FLFRAME": f"f{number}", "DATE-OBS": start, "AIRMASS": 1.1 + number / 10, "SKYLEVEL": 300.0, "ALIGNX": 3.5}
+    alike = {"OBJECT": "M 34", "FILTER": "V", "EXPTIME": 60.0, "GAIN": 1.5, "NCOSMIC": 7, "FLTRY1": "header"}
+    return fits.Header(own | alike | cards)
+
+
+def with_headers(n):
+    inputs = flat_inputs(n)
+    for number, one in enumerate(inputs):
+        one.header = light_header(number)
+    return inputs
+
+
+def test_the_header_has_the_dates_of_all_exposures():
+    header = stacked(with_headers(4), NO_STARS, **PLAIN).frame.header
+    assert header["DATE-OBS"] == header["DATE-BEG"] == "2025-11-14T23:50:30.000"
+    assert header["DATE-END"] == "2025-11-14T23:57:30.000"
+    assert header["DATE-AVG"] == "2025-11-14T23:54:00.000"
+    assert header["MJD-AVG"] == pytest.approx(60993 + (23 + 54 / 60) / 24, abs=1e-7)
+
+
+def test_the_mean_date_goes_with_the_exposures():
+    headers = [light_header(0, EXPTIME=60.0), light_header(1, EXPTIME=180.0)]
+    assert products.dates(headers)["DATE-AVG"][0] == "2025-11-14T23:53:15.000"
+
+
+def test_frames_without_a_date_have_none():
+    assert products.dates([fits.Header(), fits.Header({"DATE-OBS": "yesterday"})]) == {}
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_header_has_nothing_of_a_single_frame(n):
+    header = stacked(with_headers(n), NO_STARS, **PLAIN).frame.header
+    for key in ("FLFRAME", "AIRMASS", "SKYLEVEL", "ALIGNX", "NCOSMIC", "FLTRY1"):
+        assert key not in header
+    assert (header["OBJECT"], header["FILTER"], header["GAIN"]) == ("M 34", "V", 1.5)
+
+
+def test_what_only_some_frames_say_is_not_said_of_the_stack():
+    inputs = with_headers(3)
+    inputs[0].header["TELESCOP"] = "one of two"
+    assert "TELESCOP" not in stacked(inputs, NO_STARS, **PLAIN).frame.header
+
+
+def test_the_header_says_what_the_stack_shows():
+    inputs = starry_inputs(4)
+    for number, one in enumerate(inputs):
+        one.header = light_header(number, NCORR05=1.2, NCORR03=1.2)
+    frame = stacked(inputs, background="constant").frame
+    header = frame.with_(products.measured(frame)).header
+    assert header["FWHM"] == pytest.approx(3.0, rel=0.03) and header["FWHMIN"] == 3.0
+    assert header["SKYNOISE"] == pytest.approx(np.median(frame.sigma), rel=0.05)
+    assert header["SKYLEVEL"] == pytest.approx(SKY, rel=0.02)
+    noise = 1.2 * np.sqrt((SKY + READ_NOISE**2) / 4 * np.pi) * header["DEPTHRAD"]
+    assert header["DEPTHRAD"] == pytest.approx(1.5 * header["FWHM"], abs=0.01)
+    assert header["DEPTHINS"] == pytest.approx(-2.5 * np.log10(5 * noise / 60), abs=0.06)
+
+
+def test_planes_tell_what_counts_in_each_pixel():
+    stack = stacked(masked_inputs(4, {1: Mask.BAD}), NO_STARS, **PLAIN)
+    assert (stack.coverage.dtype, stack.weight.dtype, stack.rejected.dtype) == (np.uint16, np.float32, np.uint16)
+    assert (stack.coverage[50, 60], stack.weight[50, 60], stack.rejected[50, 60]) == (
+        3,
+        pytest.approx(0.75, abs=0.01),
+        0,
+    )
+
+
+def test_rejected_values_are_mapped_and_counted():
+    frames = [exposed(np.full(SHAPE, SKY), k) for k in range(4)]
+    data = frames[2].data.copy()
+    data[::20, ::20] += 5000
+    frames[2] = frames[2].with_(data=data)
+    stack = stacked([an_input(f, f"f{k}") for k, f in enumerate(frames)], NO_STARS, **PLAIN)
+    assert (stack.rejected[::20, ::20] == 1).all() and stack.inputs["rejected"].argmax() == 2
+    np.testing.assert_allclose(stack.inputs["rejected"].sum(), stack.rejected.mean(), rtol=1e-6)
+
+
+def test_what_each_frame_adds_to_the_depth():
+    skies = np.array([300.0, 300.0, 3000.0])
+    inputs = [an_input(exposed(np.full(SHAPE, sky), k), f"f{k}") for k, sky in enumerate(skies)]
+    stack = stacked(inputs, NO_STARS, scale="none", background="constant")
+    precision = 1 / (skies + READ_NOISE**2)
+    without = 1 - np.sqrt(1 - precision / precision.sum())
+    np.testing.assert_allclose(stack.inputs["depth"], 100 * without, rtol=0.02)
+
+
+def test_the_table_names_the_night_of_each_frame():
+    inputs = with_headers(2)
+    inputs[0].header["NIGHT"], inputs[1].header["NIGHT"] = "2025-11-14", "2025-11-20"
+    assert stacked(inputs, NO_STARS, **PLAIN).inputs["night"].tolist() == ["2025-11-14", "2025-11-20"]
+
+
+def test_the_log_has_a_line_for_each_frame():
+    table = products.with_dropped(stacked(flat_inputs(2), NO_STARS, **PLAIN).inputs, [("lost", "align: 3 stars")])
+    lines = products.told(table)
+    assert lines[0].startswith("f0: weight 0.50") and lines[2].endswith("dropped, align: 3 stars")
+    assert products.left_out(table)["NDROPPED"][0] == 1
+
+
+@pytest.mark.parametrize("options", [{"method": "mode"}, {"clip": "kappa"}, {"weight": "exposure"}, {"clip": "minmax"}])
+def test_an_unknown_option_is_named(options):
+    with pytest.raises(ValueError, match=f"combine: {next(iter(options))}"):
+        stacked(flat_inputs(2), NO_STARS, **options)
+
+
+def test_frames_of_two_sizes_are_no_stack():
+    inputs = flat_inputs(2)
+    small = inputs[1].read().with_(data=np.zeros((64, 64), np.float32), sigma=None, mask=np.zeros((64, 64), np.uint8))
+    inputs[1].read = lambda: small
+    with pytest.raises(ValueError, match="f1 is 64x64 but f0 272x256"):
+        stacked(inputs, NO_STARS, **PLAIN)
+
+
+def test_threads_change_no_bit():
+    inputs = starry_inputs(5)
+    one, two = (stacked(inputs, threads=threads) for threads in (1, 2))
+    np.testing.assert_array_equal(two.frame.data, one.frame.data)
+    np.testing.assert_array_equal(two.frame.sigma, one.frame.sigma)
+    assert two.frame.header["ODDEVEN"] == one.frame.header["ODDEVEN"]
+
+
+# --- Transparency -----------------------------------------------------------------------------------------------------
+def transparencies(n, **options):
+    inputs = [an_input(exposed(expected(transparency=t), seed, name=f"f{seed}"), f"f{seed}") for seed, t in enumerate(n)]
+    for one, t in zip(inputs, n, strict=True):
+        one.header["MAGZERO"] = 20.0 + 2.5 * np.log10(t) + (0.05 if one is inputs[0] else 0.0)
+    return combine.combine(inputs, STARS, "f0", **options).inputs["transparency"]
+
+
+def test_transparency_is_by_the_stars_where_they_tell_it():
+    found = transparencies([1.0, 0.6, 0.9])
+    np.testing.assert_allclose(found / found[0], [1.0, 0.6, 0.9], rtol=0.01)
+
+
+def test_transparency_is_by_the_catalogue_where_flux_is_not_compared():
+    found = transparencies([1.0, 0.6, 0.9], scale="exposure")
+    np.testing.assert_allclose(found / found[0], np.array([1.0, 0.6, 0.9]) / [1, 1.047, 1.047], rtol=0.01)

@@ -165,7 +165,7 @@ def test_items_of_cameras_are_described_too():
         ("missing: stopp", "configuration: missing: 'stopp' is not one of allow, drop, stop (what to do"),
         (
             "combine: {clip: kappa}",
-            "configuration: combine.clip: 'kappa' is not one of sigclip, minmax, extrema, none (how",
+            "configuration: combine.clip: 'kappa' is not one of auto, sigclip, minmax, extrema, none (how",
         ),
         ("keep: [lights, raw]", "configuration: keep.1: 'raw' is not one of lights, aligned"),
         ("calibrated: 7", "configuration: calibrated: 7 should be of type boolean (accept frames"),

@@ -15,6 +15,7 @@ from astropy.io import fits
 from conftest import PROJECT, reduced
 from firstlight import astrometry, io
 from firstlight.frame import Frame, Mask
+from scipy.ndimage import binary_dilation
 
 FILTERS = ("R", "V", "B")
 
@@ -141,7 +142,7 @@ def test_clean_pixels_are_no_hits(hits):
 
 
 def test_fluxes_of_bright_stars(stacked):
-    """Unsaturated stars at S/N > 50, without anything fitted: the median of measured over true within 1 %."""
+    """Unsaturated stars at S/N > 50, without anything fitted: the median of measured over true within 0.5 %."""
     radius = 2.5 * float(np.median(stacked.inputs["fwhm"][stacked.inputs["weight"] > 0]))
     use = stacked.clean(radius)
     extra, error, _ = sep.sum_circle(stacked.rest, stacked.x[use], stacked.y[use], radius, err=stacked.frame.sigma)
@@ -149,11 +150,11 @@ def test_fluxes_of_bright_stars(stacked):
     bright = flux > 50 * error
     assert bright.sum() > 30
     ratio = 1 + extra[bright] / flux[bright]
-    assert np.median(ratio) == pytest.approx(1, abs=0.01)
+    assert np.median(ratio) == pytest.approx(1, abs=0.005)
 
 
 def test_pulls_of_star_fluxes(stacked):
-    """(measured - true) / claimed error over circles of 3 pixels has a width of 1.0 +- 0.15."""
+    """(measured - true) / claimed error over circles of 3 pixels has a width of 1.0 +- 0.1."""
     radius = 3.0
     use = stacked.clean(radius)
     extra, error, _ = sep.sum_circle(stacked.rest, stacked.x[use], stacked.y[use], radius, err=stacked.frame.sigma)
@@ -161,7 +162,7 @@ def test_pulls_of_star_fluxes(stacked):
     snr = stacked.flux[use] / error
     pulls = (extra / error)[(snr > 3) & (snr < 60)]
     assert len(pulls) > 300
-    assert 1.4826 * np.median(np.abs(pulls - np.median(pulls))) == pytest.approx(1, abs=0.15)
+    assert 1.4826 * np.median(np.abs(pulls - np.median(pulls))) == pytest.approx(1, abs=0.1)
 
 
 def test_pulls_of_sky(stacked):
@@ -170,6 +171,53 @@ def test_pulls_of_sky(stacked):
     pulls = (stacked.rest / stacked.frame.sigma)[empty]
     assert len(pulls) > 50_000
     assert 1.4826 * np.median(np.abs(pulls - np.median(pulls))) == pytest.approx(1, abs=0.05)
+
+
+def test_half_stacks_agree_within_their_sigma(stacked):
+    for key in ("ODDEVEN", "ODDEVEN8"):
+        assert stacked.frame.header[key] == pytest.approx(1, abs=0.05)
+
+
+def test_stars_are_as_sharp_as_the_frames(stacked):
+    """FWHM of the stack, measured on its own stars, against the mean of the frames' by their weights."""
+    frames = stacked.inputs[stacked.inputs["weight"] > 0]
+    true = np.array([stacked.light(row["name"].decode())["fwhm"] for row in frames])
+    assert stacked.frame.header["FWHM"] == pytest.approx(np.average(true, weights=frames["weight"]), rel=0.05)
+
+
+def test_each_frames_transparency_is_found(stacked):
+    frames = stacked.inputs[stacked.inputs["weight"] > 0]
+    true = np.array([stacked.light(row["name"].decode())["transparency"] for row in frames])
+    ratio = frames["transparency"] / true
+    assert np.abs(ratio / np.median(ratio) - 1).max() < 0.005
+
+
+def test_depth_is_the_scatter_of_empty_circles(stacked):
+    """The magnitude of a star that is five times what sums over circles of 1.5 FWHM, far from stars, scatter by."""
+    header, radius = stacked.frame.header, stacked.frame.header["DEPTHRAD"]
+    shine = stacked.stars + 1e9 * stacked.bad + 1e9 * ~np.isfinite(stacked.frame.data)
+    y, x = (np.indices((60, 60)).reshape(2, -1) + 1) * stacked.frame.shape[0] / 62
+    empty = sep.sum_circle(shine.astype(np.float32), x, y, radius)[0] < 100
+    sums = sep.sum_circle(stacked.rest, x[empty], y[empty], radius, subpix=0)[0]
+    flux = 5 * 1.4826 * np.median(np.abs(sums - np.median(sums)))
+    assert empty.sum() > 300
+    assert header["DEPTHINS"] == pytest.approx(-2.5 * np.log10(flux / header["EXPTIME"]), abs=0.1)
+
+
+def test_depth_in_a_named_band_is_by_the_truths_magnitudes(demo):
+    header = fits.getheader(demo[0] / "stacks" / "NGC869" / "V.fits")
+    reference = demo[1].light(f"{header['PHOTREF'].rsplit('_', 1)[0]}.fits")
+    assert (header["DEPTHBND"], header["DEPTH"]) == (
+        "V",
+        pytest.approx(header["DEPTHINS"] + header["MAGZERO"], abs=0.002),
+    )
+    light = next((demo[0] / "lights").rglob(f"{header['PHOTREF']}.fits"))
+    assert header["MAGZERO"] == pytest.approx(fits.getheader(light)["MAGZERO"], abs=0.02), "the stack is on its scale"
+    clear = header["MAGZERO"] - 2.5 * np.log10(reference["transparency"])
+    others = [fits.getheader(path) for path in (demo[0] / "lights").rglob("*_V_*.fits")]
+    for other in others:
+        row = demo[1].light(f"{other['FLFRAME'].rsplit('_', 1)[0]}.fits")
+        assert other["MAGZERO"] - 2.5 * np.log10(row["transparency"]) == pytest.approx(clear, abs=0.02)
 
 
 def test_positions(stacked):
@@ -185,12 +233,16 @@ def test_positions(stacked):
 
 
 def test_flux_of_the_nebula(stacked):
-    """The sum over the nebula, stars taken away, is its analytic flux within 3 %."""
-    inside = (stacked.nebula > 0) & np.isfinite(stacked.frame.data) & ~stacked.bad
+    """The sum over the nebula, stars taken away, is its analytic flux within 1 %.
+
+    Around saturated cores, where pixels of some frames alone count, the model of the stars does not hold.
+    """
+    core = binary_dilation((stacked.frame.mask & Mask.SATURATED) != 0, iterations=10)
+    inside = (stacked.nebula > 0) & np.isfinite(stacked.frame.data) & ~stacked.bad & ~core
     measured = stacked.rest[inside].sum() + stacked.nebula[inside].sum()
     expected = stacked.truth.nebula_flux(str(stacked.frame.header["FILTER"])) * stacked.scale
-    assert stacked.nebula[inside].sum() == pytest.approx(expected, rel=0.02), "hardly a pixel of it is missing"
-    assert measured == pytest.approx(stacked.nebula[inside].sum(), rel=0.03)
+    assert stacked.nebula[inside].sum() == pytest.approx(expected, rel=0.1), "hardly a pixel of it is missing"
+    assert measured == pytest.approx(stacked.nebula[inside].sum(), rel=0.01)
 
 
 def on_grid(stacked, light, image):
@@ -270,7 +322,7 @@ def test_picture_shows_colours(demo):
 
     results, *_ = demo
     image = np.asarray(Image.open(results / "pictures" / "NGC869.png")).astype(float)
-    assert image.shape == (1024, 1024, 3)
+    assert image.shape[2] == 3 and min(image.shape[:2]) > 800, "what all filters cover of 1024x1024"
     stars = image[image.max(axis=2) > 120]
     assert (stars[:, 0] - stars[:, 2]).std() > 30, "red and blue stars differ"
     assert np.abs(np.median(image.reshape(-1, 3), axis=0) - np.median(image)).max() < 6, "the sky is grey"

@@ -398,3 +398,9 @@ def test_masters_say_where_they_lie(tmp_path):
     path = tmp_path / "masters" / "2023-03-13" / "cam" / "bias.fits"
     io.write_frame(path, Frame(np.ones((3, 4), np.float32), fits.Header()))
     assert io.read_masters({"bias": str(path)})["bias"].header["FLMASTER"] == "2023-03-13/cam/bias"
+
+
+def test_pixels_of_an_image_of_a_grid_and_of_what_is_not_there(tmp_path):
+    io.write_frame(tmp_path / "a.fits", Frame(np.ones((3, 4), np.float32), fits.Header()))
+    io.write_header(tmp_path / "grid.fits", fits.Header({"GRIDNX": 50, "GRIDNY": 20}))
+    assert [io.pixels(tmp_path / name) for name in ("a.fits", "grid.fits", "b.fits")] == [12, 1000, 0]

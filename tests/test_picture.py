@@ -1,129 +1,12 @@
-"""Pictures: channels from filter names, neutral sky, white balance, stretch; scenes are drawn with known colours."""
+"""Pictures: neutral sky, stretch, colour, saturation, missing data; scenes are drawn with known colours."""
 
 import numpy as np
 import pytest
-from firstlight import picture
+from firstlight import backdrop, cores, picture
 from firstlight.frame import Mask
-
-
-def scene(colours, sky=(100, 300, 900), size=200, noise=5.0, stars=40, peak=3000.0, seed=1):
-    """{filter: (data, mask, None)} in B, V, R: equal star fields times a filter's factor, on a flat noisy sky."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size]
-    field = np.zeros((size, size))
-    for cy, cx, height in zip(*rng.uniform(15, size - 15, (2, stars)), rng.uniform(0.2, 1, stars) * peak, strict=True):
-        field += height * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 1.5**2))
-    stacks = {}
-    for name, factor, level in zip("BVR", colours, sky, strict=True):
-        data = level + factor * field + rng.normal(0, noise, field.shape)
-        stacks[name] = (data.astype(np.float32), np.zeros(field.shape, np.uint8), None)
-    return stacks
-
-
-def drawn(blue, green, red, where=(60, 60), size=120, noise=1.0):
-    """Three filters with sky 0 and one 5x5 patch of the given values."""
-    rng = np.random.default_rng(5)
-    stacks = {}
-    for name, value in zip("BVR", (blue, green, red), strict=True):
-        data = rng.normal(0, noise, (size, size)).astype(np.float32)
-        data[where[0] - 2 : where[0] + 3, where[1] - 2 : where[1] + 3] = value
-        stacks[name] = (data, np.zeros(data.shape, np.uint8), None)
-    return stacks
-
-
-# channels
-
-
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        (["R", "B", "V"], {"R": ["R"], "G": ["V"], "B": ["B"]}),
-        (["z", "H-Alpha", "g", "r"], {"R": ["z"], "G": ["r"], "B": ["g"]}),
-        (["B", "V", "R", "I"], {"R": ["R", "I"], "G": ["V"], "B": ["B"]}),
-        (["i", "r", "z"], {"R": ["z"], "G": ["i"], "B": ["r"]}),
-        (["L", "R", "G", "B"], {"L": ["L"], "R": ["R"], "G": ["G"], "B": ["B"]}),
-        (["B", "R"], {"R": ["R"], "G": ["B", "R"], "B": ["B"]}),
-        (["B", "V", "Ha"], {"R": ["Ha"], "G": ["V"], "B": ["B"]}),
-        (["V", "I", "Ha"], {"R": ["I"], "G": ["V", "I"], "B": ["V"]}),
-        (["OIII", "SII", "Ha"], {"R": ["SII"], "G": ["Ha"], "B": ["OIII"]}),
-        (["OIII", "H_alpha"], {"R": ["H_alpha"], "G": ["OIII"], "B": ["OIII"]}),
-        (["Clear", "Ha"], {"R": ["Ha"], "G": ["Clear"], "B": ["Clear"]}),
-        (["Clear"], {"L": ["Clear"]}),
-        (["V"], {"L": ["V"]}),
-        (["Ha"], {"L": ["Ha"]}),
-        (["wheel 7", "wheel 8"], {"L": ["wheel 7", "wheel 8"]}),
-    ],
-)
-def test_default_channels(filters, expected):
-    assert picture.channels(filters) == expected
-
-
-def test_case_tells_sloan_from_johnson():
-    assert picture.channels(["R", "r", "B", "V"])["R"] == ["r", "R"]
-
-
-def test_names_of_systems_and_primes_do_not_matter():
-    assert picture.channels(["SDSS_g", "r'", "ip"]) == {"R": ["ip"], "G": ["r'"], "B": ["SDSS_g"]}
-
-
-def test_mapping_wins_over_the_defaults():
-    mapping = {"R": "Ha", "G": "V", "B": ["B", "g"]}
-    assert picture.channels(["B", "g", "V", "R", "Ha"], mapping) == {"R": ["Ha"], "G": ["V"], "B": ["B", "g"]}
-
-
-def test_mapping_finds_another_spelling():
-    assert picture.channels(["H-Alpha", "V", "B"], {"r": "Ha", "g": "V", "b": "B"})["R"] == ["H-Alpha"]
-
-
-def test_mapping_without_green_takes_the_mean():
-    assert picture.channels(["Ha", "OIII"], {"R": "Ha", "B": "OIII"})["G"] == ["OIII", "Ha"]
-
-
-def test_mapping_names_what_is_not_there():
-    with pytest.raises(ValueError, match="channel R asks for 'I' but there are stacks of B, V"):
-        picture.channels(["B", "V"], {"R": "I", "G": "V", "B": "B"})
-
-
-def test_mapping_without_blue_is_refused():
-    with pytest.raises(ValueError, match="the mapping fills R, G: R, G and B are needed"):
-        picture.channels(["B", "V"], {"R": "V", "G": "V"})
-
-
-def test_no_filter_is_refused():
-    with pytest.raises(ValueError, match="no stack"):
-        picture.channels([])
-
+from scenery import add_star, coloured, drawn, gradient, scene, shell
 
 # sky
-
-
-def test_sky_level_of_noise_alone():
-    data = np.random.default_rng(2).normal(250, 12, (400, 400)).astype(np.float32)
-    level, noise = picture.sky_level(data)
-    assert abs(level - 250) < 0.2
-    assert abs(noise / 12 - 1) < 0.02
-
-
-def test_sky_level_under_stars_and_a_nebula():
-    rng = np.random.default_rng(3)
-    data = rng.normal(250, 12, (400, 400)).astype(np.float32)
-    data[:160] += np.linspace(600, 40, 160, dtype=np.float32)[:, None]
-    data[rng.random(data.shape) < 0.03] += 5000
-    level, noise = picture.sky_level(data)
-    assert abs(level - 250) < 0.3 * 12
-    assert abs(noise / 12 - 1) < 0.2
-
-
-def test_sky_level_leaves_out_masked_pixels():
-    data = np.full((50, 50), 7, np.float32)
-    mask = np.zeros(data.shape, np.uint8)
-    data[:40], mask[:40] = 900, Mask.BAD
-    assert picture.sky_level(data, mask) == (7, 0)
-
-
-def test_sky_level_without_a_good_pixel_is_refused():
-    with pytest.raises(ValueError, match="none of 30x20 pixels"):
-        picture.sky_level(np.full((20, 30), np.nan, np.float32))
 
 
 @pytest.mark.parametrize("smooth", [True, False])
@@ -143,6 +26,33 @@ def test_sky_beside_a_red_nebula_is_neutral():
     assert np.ptp(corner) < 0.02
 
 
+def test_sky_with_slopes_of_three_colours_is_neutral_everywhere():
+    stacks = scene((1, 1, 1), size=400)
+    for (name, (data, *rest)), slope in zip(stacks.items(), ((60, 0), (-20, 30), (0, -80)), strict=True):
+        tilt = gradient(data.shape, (1, 0, slope[0]), (0, 1, slope[1]))
+        stacks[name] = (data + tilt.astype(np.float32), *rest)
+    image = picture.render(stacks, balance="none")
+    corners = [
+        np.median(image[rows, columns].reshape(-1, 3), axis=0)
+        for rows in (np.s_[:40], np.s_[-40:])
+        for columns in (np.s_[:40], np.s_[-40:])
+    ]
+    assert np.abs(np.array(corners) - picture.SKY_GREY).max() < 0.01
+
+
+def test_a_nebula_keeps_its_light_over_a_sloping_sky():
+    """A red one over a fifth of the picture: the linear colours hold it to 1 %."""
+    shape, rng = (400, 400), np.random.default_rng(3)
+    glow = shell(shape, (190, 220), 100)
+    stacks = {}
+    for name, peak, slope in (("B", 20, 30), ("V", 40, -25), ("R", 200, 40)):
+        sky = 300 + gradient(shape, (1, 0, slope), (0, 1, slope / 2))
+        stacks[name] = ((sky + peak * glow + rng.normal(0, 10, shape)).astype(np.float32), None, None)
+    red, green, blue = picture.linear(stacks, balance="none").colours
+    for colour, peak in ((red, 200), (green, 40), (blue, 20)):
+        assert colour[glow > 0].sum() == pytest.approx(peak * glow.sum(), rel=0.01 if peak > 50 else 0.03)
+
+
 def test_noise_alone_is_not_blown_up():
     data = np.random.default_rng(4).normal(100, 10, (300, 300)).astype(np.float32)
     image = picture.render({"V": (data, None, None)})
@@ -159,32 +69,6 @@ def test_level_and_scale_of_the_stack_do_not_matter():
 
 
 # white balance
-
-
-def test_balance_makes_the_median_star_white():
-    factors = picture.star_balance(scene((0.25, 1.0, 0.5)))
-    assert factors["V"] == 1
-    assert abs(factors["B"] / 4 - 1) < 0.03
-    assert abs(factors["R"] / 2 - 1) < 0.03
-
-
-def test_balance_is_not_led_by_saturated_stars():
-    stacks = scene((0.5, 1.0, 1.0), peak=4000, stars=80)
-    full = stacks["V"][0] > 1800
-    stacks["V"] = (np.minimum(stacks["V"][0], 1800), np.where(full, np.uint8(Mask.SATURATED), np.uint8(0)), None)
-    assert abs(picture.star_balance(stacks)["B"] / picture.star_balance(stacks)["V"] / 2 - 1) < 0.03
-
-
-def test_balance_is_not_led_by_hot_pixels():
-    stacks = scene((0.5, 1.0, 1.0), stars=20, size=400)
-    rows, columns = np.random.default_rng(8).integers(12, 388, (2, 60))
-    for data, *_ in stacks.values():
-        data[rows, columns] += 5000
-    assert abs(picture.star_balance(stacks)["B"] / 2 - 1) < 0.03
-
-
-def test_balance_without_enough_stars_is_none():
-    assert picture.star_balance(scene((0.25, 1.0, 0.5), stars=3)) == {"B": 1, "V": 1, "R": 1}
 
 
 def test_stars_come_out_white():
@@ -232,11 +116,24 @@ def test_one_noisy_filter_does_not_spoil_the_brightness():
 def test_asinh_follows_its_formula():
     data = np.random.default_rng(6).normal(0, 1, (300, 300)).astype(np.float32)
     data[10, :5] = [10, 30, 100, 300, 1000]
-    _, noise = picture.sky_level(data)
+    _, noise = backdrop.sky_level(data)
     image = picture.render({"V": (data, None, None)}, black=5, white=400, softening=7)
     expected = np.arcsinh((data[10, :4] / noise + 5) / 7) / np.arcsinh(405 / 7)
     np.testing.assert_allclose(image[10, :4], expected, atol=2e-3)
     assert image[10, 4] == 1
+
+
+def test_lupton_follows_its_formula():
+    """Lupton et al. 2004: every channel times F(I) / I, I the mean of the three."""
+    stacks = drawn(100, 300, 500, noise=1.0)
+    image = picture.render(
+        stacks, balance="none", background="constant", stretch="lupton", black=5, white=400, softening=7
+    )
+    linear = picture.linear(stacks, balance="none", background="constant")
+    unit = np.sqrt(np.sqrt(3) * linear.noise * linear.colour_noise)
+    c = np.array([colour[60, 60] for colour in linear.colours]) + 5 * unit
+    expected = c * np.arcsinh(c.mean() / (7 * unit)) / np.arcsinh(405 / 7) / c.mean()
+    np.testing.assert_allclose(image[60, 60], expected / max(expected.max(), 1), atol=2e-3)
 
 
 def test_linear_stretch_is_linear():
@@ -289,25 +186,121 @@ def test_one_filter_is_grey():
 # saturation and missing data
 
 
-def test_saturated_in_every_filter_is_white():
+def test_saturated_in_every_filter_is_white_on_request():
     stacks = drawn(300, 500, 900)
     for _, mask, _ in stacks.values():
         mask[60, 60] = Mask.SATURATED
-    assert picture.render(stacks, balance="none", white=5000)[60, 60].tolist() == [1, 1, 1]
+    image = picture.render(stacks, balance="none", white=5000, saturated="white")
+    assert image[60, 60].tolist() == [1, 1, 1]
+
+
+def test_saturated_in_one_filter_has_no_hue_on_request():
+    stacks = drawn(500, 1000, 700)  # the red is cut off at 700: without care the star would be green
+    stacks["R"][1][60, 60] = Mask.SATURATED
+    pixel = picture.render(stacks, balance="none", white=5000, saturated="white")[60, 60]
+    assert pixel[0] == pytest.approx(pixel[1], rel=1e-3) == pytest.approx(pixel[2], rel=1e-3)
 
 
 def test_saturated_in_every_filter_keeps_its_mean_on_request():
     stacks = drawn(300, 500, 900)
     for _, mask, _ in stacks.values():
         mask[60, 60] = Mask.SATURATED
-    assert picture.render(stacks, balance="none", white=5000, saturated="mean")[60, 60].max() < 0.9
+    image = picture.render(stacks, balance="none", white=5000, saturated="mean")
+    assert image[60, 60].max() < 0.9 and image[60, 60, 0] > 1.5 * image[60, 60, 1]
 
 
-def test_saturated_in_one_filter_does_not_change_the_hue():
-    stacks = drawn(500, 1000, 700)  # the red is cut off at 700: without care the star would be green
-    stacks["R"][1][60, 60] = Mask.SATURATED
-    pixel = picture.render(stacks, balance="none", white=5000)[60, 60]
-    assert pixel[0] == pytest.approx(pixel[1], rel=1e-3)
+def test_a_saturated_grey_star_is_white():
+    data, mask, _ = drawn(300, 500, 900)["V"]
+    mask[60, 60] = Mask.SATURATED
+    assert picture.render({"V": (data, mask, None)}, white=5000)[60, 60] == 1
+
+
+def saturated_star(blue, green, red, full=20000.0, fwhm=(4.0, 4.0, 4.0)):
+    """A star of given fluxes in the middle, cut off at one level in all filters as a detector does; and how it would be
+    without that."""
+    stacks, truth = drawn(0, 0, 0, noise=2.0), {}
+    for name, flux, wide in zip("BVR", (blue, green, red), fwhm, strict=True):
+        data, mask, _ = stacks[name]
+        add_star(data, 60, 60, flux, wide, beta=4.0)
+        truth[name] = (data.copy(), None, None)
+        mask[data > full] = Mask.SATURATED
+        np.minimum(data, full, out=data)
+    return stacks, truth
+
+
+@pytest.mark.parametrize("fluxes", [(3e5, 6e5, 1.5e6), (1.5e6, 9e5, 5e5), (8e5, 4e6, 1.2e7), (2e6, 8e5, 2e5)])
+def test_a_saturated_core_has_the_colour_that_the_star_has(fluxes):
+    """Red and blue ones, saturated in one filter or in all: wherever in the star, within 5 % of the truth."""
+    stacks, truth = saturated_star(*fluxes)
+    core = np.logical_or.reduce([mask != 0 for _, mask, _ in stacks.values()])
+    assert core.sum() > 8
+    options = {"balance": "none", "white": 3000, "background": "constant"}
+    image, wanted = (picture.render(some, **options) for some in (stacks, truth))
+    assert np.abs(image[core] - wanted[core]).max() < 0.05
+
+
+@pytest.mark.parametrize("fluxes", [(3e5, 6e5, 1.5e6), (1.5e6, 9e5, 5e5), (2e6, 2e6, 2e6)])
+def test_a_saturated_core_is_not_tinted_by_seeing_that_differs(fluxes):
+    """A white star, a red one, a blue one: the ratios of the core's middle are those of their fluxes, to 10 %."""
+    wide = (4.6, 4.3, 4.0)
+    stacks, _ = saturated_star(*fluxes, fwhm=wide)
+    seeing = {"fwhm": dict(zip("BVR", wide, strict=True)), "beta": dict.fromkeys("BVR", 4.0)}
+    image = picture.render(stacks, balance="none", white=1000, background="constant", **seeing)
+    np.testing.assert_allclose(image[60, 60, ::-1] / image[60, 60].max(), np.array(fluxes) / max(fluxes), rtol=0.1)
+    plain = picture.render(stacks, balance="none", white=1000, background="constant")
+    assert np.abs(plain[60, 60, ::-1] / np.array(fluxes) * max(fluxes) - 1).max() > 0.15
+
+
+def test_without_the_wings_a_core_would_change_its_colour():
+    """The same star as above by its values: what the test above sees."""
+    stacks, truth = saturated_star(3e5, 6e5, 1.5e6)
+    options = {"balance": "none", "white": 3000, "background": "constant", "saturated": "mean"}
+    assert np.abs(picture.render(stacks, **options) - picture.render(truth, **options)).max() > 0.3
+
+
+def test_a_saturated_core_is_nowhere_darker_than_its_rim():
+    """Values in the core that are lower than around it, as when they wrap around."""
+    stacks, _ = saturated_star(3e6, 3e6, 3e6)
+    for data, mask, _ in stacks.values():
+        data[mask != 0] = 5.0
+    image = picture.render(stacks, balance="none", white=3000)
+    assert image[60, 60].min() > 0.9
+
+
+def test_two_saturated_stars_keep_colours_of_their_own():
+    stacks = drawn(0, 0, 0, noise=2.0)
+    for name, left, right in (("B", 1e5, 2e6), ("V", 5e5, 1e6), ("R", 2e6, 3e5)):
+        data, mask, _ = stacks[name]
+        add_star(data, 30, 60, left, 4.0)
+        add_star(data, 90, 60, right, 4.0)
+        mask[data > 20000] = Mask.SATURATED
+        np.minimum(data, 20000, out=data)
+    image = picture.render(stacks, balance="none", white=2000)
+    assert image[60, 30, 0] > 2 * image[60, 30, 2] and image[60, 90, 2] > 2 * image[60, 90, 0]
+
+
+def test_all_of_a_picture_saturated_is_white():
+    full = (np.full((64, 64), 9.0, np.float32), np.full((64, 64), Mask.SATURATED, np.uint8), None)
+    parts = [np.full((64, 64), value, np.float32) for value in (1, 2, 3)]
+    cores.colour_cores(parts, full[1] != 0, np.ones((64, 64), bool))
+    assert all((part == 3).all() for part in parts)
+
+
+def test_touching_pixels_are_one_core():
+    from scipy.ndimage import label
+
+    image = np.random.default_rng(2).random((90, 70)) < 0.3
+    image[:, [0, -1]] = np.random.default_rng(3).random((90, 2)) < 0.5  # ends of rows, which do not touch the next row
+    expected, number = label(image, np.ones((3, 3)))
+    found = cores.labels(*np.nonzero(image))
+    pairs = set(zip(found.tolist(), expected[image].tolist(), strict=True))
+    assert len(pairs) == number == found.max() + 1
+
+
+def test_a_long_trail_of_saturation_is_one_core():
+    image = np.zeros((2000, 60), bool)
+    image[np.arange(2000), (30 + 20 * np.sin(np.arange(2000) / 300)).astype(int)] = True
+    assert np.ptp(cores.labels(*np.nonzero(image))) == 0
 
 
 def test_no_data_is_black():
@@ -351,14 +344,36 @@ def test_a_filter_without_a_good_pixel_is_named():
         picture.render(stacks)
 
 
-def test_an_unknown_stretch_is_refused():
-    with pytest.raises(ValueError, match="stretch is 'gamma' but must be one of asinh, linear"):
-        picture.render(scene((1, 1, 1)), stretch="gamma")
+@pytest.mark.parametrize(("option", "value"), [("stretch", "gamma"), ("saturated", "pink")])
+def test_an_option_that_does_not_exist_is_refused(option, value):
+    with pytest.raises(ValueError, match=f"{option} is '{value}' but must be one of"):
+        picture.render(scene((1, 1, 1)), **{option: value})
 
 
 def test_a_constant_image_is_even_and_dark():
     image = picture.render({"V": (np.full((64, 64), 5, np.float32), None, None)})
     assert image.min() == image.max() == pytest.approx(picture.SKY_GREY, abs=0.01)
+
+
+# filters brought to one seeing
+
+
+def test_coloured_rims_go_where_filters_are_brought_to_one_seeing():
+    stacks, _ = coloured((0, 0, 0), (0, 0, 0), [0.0] * 16, fwhm=(4.5, 3.6, 3.0), size=240)
+    fwhm = dict(zip("BVR", (4.5, 3.6, 3.0), strict=True))
+    tints = []
+    for match in (False, True):
+        image = picture.render(stacks, balance="none", fwhm=fwhm, beta=dict.fromkeys("BVR", 500), match_psf=match)
+        tints.append(np.percentile(np.ptp(image, axis=2), 99.5))
+    assert tints[1] < 0.4 * tints[0]
+
+
+def test_a_luminance_keeps_its_own_seeing():
+    stacks, _ = coloured((0, 0, 0), (0, 0, 0), [0.0] * 16, fwhm=(5.0, 5.0, 5.0), size=240)
+    stacks["L"] = coloured((0, 0, 0), (0, 0, 0), [0.0] * 16, fwhm=3.0, size=240)[0]["V"]
+    fwhm = {"B": 5.0, "V": 5.0, "R": 5.0, "L": 3.0}
+    sharp, soft = (picture.linear(stacks, match_psf=match, fwhm=fwhm).luminance for match in (True, False))
+    np.testing.assert_array_equal(sharp, soft)
 
 
 # integers

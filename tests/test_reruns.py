@@ -9,7 +9,8 @@ import pytest
 from astropy.io import fits
 from conftest import reduced
 
-CHAIN = {"combine": 1, "preview": 1, "picture": 1}
+CHAIN = {"combine": 1, "preview": 1, "picture": 1, "stacks": 1}
+BOTH = {"combine": 2, "preview": 2, "picture": 1, "stacks": 1}  # the same for both filters
 REPORTS = {"unsolved": 1}  # what is told of all lights together
 
 
@@ -161,8 +162,7 @@ def test_pixels_of_a_light_changed(folder):
 
 def test_header_of_the_reference_changed(folder):
     change_header(folder.reference())
-    both = {rule: 2 * n for rule, n in CHAIN.items()} | {"picture": 1}
-    folder.expect({"light": 1, "grid": 1, "align": n_lights(folder)} | both | REPORTS)
+    folder.expect({"light": 1, "grid": 1, "align": n_lights(folder)} | BOTH | REPORTS)
 
 
 # Calibration frames
@@ -170,7 +170,7 @@ def test_header_of_the_reference_changed(folder):
 
 def whole_chain(folder, **more):
     lights = n_lights(folder)
-    return {"light": lights, "grid": 1, "align": lights, "combine": 2, "preview": 2, "picture": 1} | REPORTS | more
+    return {"light": lights, "grid": 1, "align": lights} | BOTH | REPORTS | more
 
 
 CALIBRATIONS = {"detector": 1, "master_bias": 1, "master_dark": 1, "master_flat": 2}
@@ -202,15 +202,7 @@ def test_another_flat_removed(folder):
     reference_in_v = "_V_" in folder.reference().name
     jobs = {"master_flat": 1, "light": lights, "align": lights} | CHAIN | REPORTS
     if reference_in_v:
-        jobs = {
-            "master_flat": 1,
-            "light": lights,
-            "grid": 1,
-            "align": n_lights(folder),
-            "combine": 2,
-            "preview": 2,
-            "picture": 1,
-        } | REPORTS
+        jobs = {"master_flat": 1, "light": lights, "grid": 1, "align": n_lights(folder)} | BOTH | REPORTS
     folder.expect(jobs)
 
 
@@ -231,7 +223,7 @@ def configure(folder, text):
 
 def test_an_option_of_combine(folder):
     configure(folder, "combine: {high: 5.0}\n")
-    folder.expect({"combine": 2, "preview": 2, "picture": 1})
+    folder.expect(BOTH)
 
 
 def test_two_values_of_combine_swapped(folder):
@@ -239,13 +231,13 @@ def test_two_values_of_combine_swapped(folder):
     folder.snakemake()
     path = folder.path / "config.yaml"
     path.write_text(path.read_text().replace("low: 3.0, high: 5.0", "low: 5.0, high: 3.0"))
-    folder.expect({"combine": 2, "preview": 2, "picture": 1})
+    folder.expect(BOTH)
 
 
 def test_a_line_of_the_module_of_combine(folder):
     module = folder.code / "scripts" / "firstlight" / "combine.py"
     module.write_text(module.read_text() + "\nFURTHER = 1\n")
-    folder.expect({"combine": 2, "preview": 2, "picture": 1})
+    folder.expect(BOTH)
 
 
 def test_an_option_of_a_step(folder):
@@ -294,7 +286,7 @@ def test_a_target_removed_from_the_selection(folder):
         hdus.writeto(folder.raw / "Light_M34.fits")
     folder.snakemake()
     configure(folder, "select: {targets: [NGC869]}\n")
-    folder.expect(REPORTS)
+    folder.expect(REPORTS | {"stacks": 1})
 
 
 # Products on disk

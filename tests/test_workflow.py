@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
+from astropy.time import Time
 from astropy.wcs import WCS
 from conftest import PROJECT, reduced, snakemake
 from firstlight import io
@@ -126,7 +127,7 @@ def test_steps_give_the_pixels_of_the_fast_path(folder):
     for light in lights:
         whole = io.read_frame(light)
         last = io.read_frame(str(light).replace("/lights/", "/steps/flat/"))
-        for part in ("data", "sigma", "mask"):
+        for part in ("data", "sigma", "mask", "common"):
             np.testing.assert_array_equal(getattr(whole, part), getattr(last, part))
     assert {path.name for path in (folder / "results" / "steps").iterdir()} == set(STEPS)
 
@@ -159,11 +160,31 @@ def test_without_aligned_files_the_stack_is_the_same(folder):
     assert not list((folder / "results" / "aligned").rglob("*_*.fits"))
 
 
+def test_a_night_added_later_gives_the_stacks_of_a_run_from_scratch(small_night, tmp_path):
+    """On the same grid: the pixels, the record of inputs and the header are the same to the byte."""
+    grid = fits.getheader(next((small_night.folder / "results").glob("aligned/*/grid.fits")))
+    later = tmp_path / "later"
+    later.mkdir()
+    for name in ("Light_V_004.fits", "Light_R_001.fits"):
+        with fits.open(small_night.spare / name) as hdus:
+            hdus[0].header["DATE-OBS"] = (Time(hdus[0].header["DATE-OBS"]) + 2).isot
+            hdus.writeto(later / f"another_night_{name}")
+    for name in ("grown", "scratch"):
+        small_night.copy_inputs(tmp_path / name)
+        with (tmp_path / name / "config.yaml").open("a") as config:
+            config.write(f"grid: {{reference: {grid['GRIDREF']}}}\n")
+    run(tmp_path / "grown")
+    for name in ("grown", "scratch"):
+        shutil.copytree(later, tmp_path / name / "raw" / "later")
+        run(tmp_path / name)
+    grown, scratch = (sorted((tmp_path / name / "results" / "stacks").rglob("*.fits")) for name in ("grown", "scratch"))
+    assert len(grown) == 2 and [path.read_bytes() for path in grown] == [path.read_bytes() for path in scratch]
+    assert len(set(fits.getdata(grown[0], "INPUTS")["night"])) == 2
+
+
 def test_nothing_kept_but_what_is_asked_for(small_night, tmp_path):
     """`keep: []` from scratch leaves masters, grid, stacks and pictures."""
-    for part in ("raw", "code", "config.yaml", "stars.csv"):
-        source = small_night.folder / part
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, tmp_path / part)
+    small_night.copy_inputs(tmp_path)
     with (tmp_path / "config.yaml").open("a") as config:
         config.write("keep: []\n")
     run(tmp_path)

@@ -1,15 +1,38 @@
-"""What the adapters of align and combine do alike: the grid read, a light brought onto it."""
+"""What the adapters of grid, align and combine do alike: the grid read and written, a light brought onto it."""
 
 from __future__ import annotations
 
-from . import align, io, job, nova
+import numpy as np
+
+from . import align, io, job, nova, placing
+from . import grid as grids
 from .frame import Unusable
+
+
+def choose(paths, answers, options: dict, output) -> None:
+    """Write the grid of a target's lights: header, table STARS, table LIGHTS of those that it covers.
+
+    paths of the lights, answers what a server says about each (see `nova`) or None. Raises Unusable where there is none.
+    """
+    given = [(path, nova.light_header(path, answer)) for path, answer in zip(paths, answers, strict=True)]
+    lights = [light for light in (grids.candidate(path, header) for path, header in given) if light is not None]
+    grid, names, words = grids.choose(lights, lambda light: io.read_table(io.sources_path(light.path)), options)
+    target = next(light.header.get("OBJECT", "") for light in lights)
+    ny, nx = grid.shape
+    print(f"{grid.reference} is the reference; {nx}x{ny} pixels over {len(names)} lights, {len(grid.stars)} stars")
+    if not grid.celestial:
+        print("no light is solved: the grid is the reference's pixels, without a place on the sky")
+    for sentence in words:
+        print(sentence)
+        job.tell(f"{target}: {sentence}")
+    table = np.array([(name,) for name in names], [("name", f"U{max(map(len, names)) or 1}")])
+    io.write_header(output, grids.grid_header(grid, target, options), {"STARS": grid.stars, "LIGHTS": table})
 
 
 def read_grid(path):
     """A target's grid from its file; None where it could not be made."""
     head = io.read_header(path)
-    return None if io.is_dropped(head) else align.grid_from(head, io.read_extension(path, "STARS"))
+    return None if io.is_dropped(head) else grids.grid_from(head, io.read_extension(path, "STARS"))
 
 
 def place(light, sources, grid, interpolation: str, output, answer=None) -> str:
@@ -25,6 +48,18 @@ def place(light, sources, grid, interpolation: str, output, answer=None) -> str:
         if grid is None:
             raise Unusable("the target has no grid, since none of its lights could be used")
         frame = align.onto(io.read_frame(light).with_(header=head), io.read_table(sources), grid, interpolation)
-        print(f"placed by {frame.header['ALIGNED']}, {frame.header['ALIGNN']} stars shared with the grid")
+        print(*placing.words(frame.header), sep="\n")
+        _tell_lost(frame.header)
         io.write_frame(output, frame)
     return output
+
+
+def _tell_lost(header) -> None:
+    """Say where a frame loses much of itself off the grid."""
+    lost = header["ALIGNOFF"]
+    if lost > align.LOST:
+        sentence = (
+            f"{header.get('FLFRAME', '')}: {lost:.0%} of it lies off the grid; grid: extent: all makes one for all"
+        )
+        print(sentence)
+        job.tell(sentence)

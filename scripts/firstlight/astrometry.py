@@ -246,7 +246,7 @@ def separation(a, b):
 
 def nearest(a: np.ndarray, b: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the pairs of points (n, 2), (m, 2) that are each other's nearest within `radius`, in the order of `a`."""
-    i, j, distance = _close(a, b, radius)
+    i, j, distance = close(a, b, radius)
     to_b, to_a = np.full(len(a), -1), np.full(len(b), -1)
     far_first = np.argsort(-distance, kind="stable")  # of several assignments the last stays
     to_b[i[far_first]], to_a[j[far_first]] = j[far_first], i[far_first]
@@ -255,7 +255,7 @@ def nearest(a: np.ndarray, b: np.ndarray, radius: float) -> tuple[np.ndarray, np
     return i, to_b[i]
 
 
-def _close(a: np.ndarray, b: np.ndarray, radius: float):
+def close(a: np.ndarray, b: np.ndarray, radius: float):
     """All pairs (indices into a and b, distance) of points nearer than `radius`.
 
     Points are sorted into square cells of that side, so that only neighbouring cells need be looked at: for some thousand

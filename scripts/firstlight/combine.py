@@ -8,24 +8,49 @@ from dataclasses import dataclass, field
 import numpy as np
 from astropy.io import fits
 
-from . import pile
-from .frame import Frame, Mask, Unusable
+from . import honesty, merging, pile, products, rejection, scaling, selection
+from .frame import Frame, Unusable, printable
+
+CLIPPINGS = ("auto", *pile.CLIPPINGS)
+WEIGHTS = ("noise", "noise+fwhm", "none")
 
 
 @dataclass
 class Stack:
-    """A combined image: the frame, the number of frames that count in each pixel, and what became of each input."""
+    """A combined image.
+
+    frame     the image, its sigma, mask and header
+    coverage  uint16 (ny, nx), frames that count in each pixel
+    weight    float32 (ny, nx), sum of the weights that count, 1 where all do
+    rejected  uint16 (ny, nx), values that were rejected
+    inputs    table with a row for each frame, those left out by a limit included
+    """
 
     frame: Frame
     coverage: np.ndarray
+    weight: np.ndarray
+    rejected: np.ndarray
     inputs: np.ndarray
 
+    @property
+    def planes(self) -> dict[str, tuple[np.ndarray, str]]:
+        """The images beside the frame's own, as {extension: (image, what it is)}."""
+        return {
+            "COVERAGE": (self.coverage, "number of frames that count in each pixel"),
+            "WEIGHT": (self.weight, "sum of the weights that count, 1 where all frames do"),
+            "REJECTED": (self.rejected, "number of values that were rejected"),
+        }
 
-@dataclass
+
+@dataclass(eq=False)  # arrays do not compare
 class Input:
-    """One frame on the grid and what is known of it before its pixels are combined.
+    """One frame on the grid and what is known of it.
 
-    read()  gives the aligned Frame; called twice at the most
+    read()  gives the aligned Frame; called twice
+    fwhm [pix], noise of a pixel of the sky [unit], exposure [s]: 0 where unknown; header of the aligned frame
+    The rest is found as frames are combined: fluxes of the grid's stars, medians of blocks, where on the lattice of
+    `honesty` there are data, what the masters brought of the variance, ... ; despite: why it would be left out, were there
+    more frames.
     """
 
     name: str
@@ -33,12 +58,33 @@ class Input:
     fwhm: float
     noise: float
     exposure: float
+    header: fits.Header = field(default_factory=fits.Header)
+    unit: str = ""
     flux: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    blocks: np.ndarray | None = None
+    seen: np.ndarray | None = None
+    common: float = 0.0
     scale: float = 1.0
     weight: float = 1.0
     offset: float = 0.0
+    transparency: float = np.nan
     rejected: float = 0.0
+    depth: float = 0.0
     note: str = ""
+    despite: str = ""
+
+    @property
+    def factors(self) -> np.ndarray:
+        """Noise in circles over what pixels' sigmas tell (5), for `honesty.RADII`."""
+        return honesty.factors_of(self.header)
+
+    @property
+    def depth_noise(self) -> float:
+        """Noise of the sky of the scaled frame as it counts for stars and blocks, per pixel.
+
+        Resampling makes pixels quieter by sharing their noise with neighbours; sums over some pixels are not quieter.
+        """
+        return self.scale * self.noise * honesty.factor_at(5, self.factors)
 
 
 def usable(frames: list[tuple[str, fits.Header]], read: Callable) -> tuple[list[Input], list[tuple[str, str]]]:
@@ -46,11 +92,8 @@ def usable(frames: list[tuple[str, fits.Header]], read: Callable) -> tuple[list[
 
     read(path) gives a Frame. Frames in another unit than most are dropped.
     """
-    inputs, dropped, units = (
-        [],
-        [],
-        [header.get("BUNIT") for _, header in frames if header.get("FLSTATUS") != "dropped"],
-    )
+    inputs, dropped = [], []
+    units = [header.get("BUNIT") for _, header in frames if header.get("FLSTATUS") != "dropped"]
     unit = max(set(units), key=lambda u: (units.count(u), u), default="")
     for path, header in frames:
         name = str(header.get("FLFRAME", path))
@@ -60,7 +103,7 @@ def usable(frames: list[tuple[str, fits.Header]], read: Callable) -> tuple[list[
             dropped.append((name, f"combine: in {header.get('BUNIT')}, the others in {unit}: same gain for all?"))
         else:
             numbers = (float(header.get(key) or 0.0) for key in ("FWHM", "SKYNOISE", "EXPTIME"))
-            inputs.append(Input(name, lambda path=path: read(path), *numbers))
+            inputs.append(Input(name, lambda path=path: read(path), *numbers, header))
     return inputs, dropped
 
 
@@ -69,9 +112,9 @@ def combine(
     stars: np.ndarray,
     photometric_reference: str = "",
     method: str = "average",
-    clip: str = "sigclip",
-    low: float = 4.0,
-    high: float = 4.0,
+    clip: str = "auto",
+    low: float | None = None,
+    high: float | None = None,
     iterations: int = 2,
     nlow: int = 0,
     nhigh: int = 1,
@@ -79,87 +122,103 @@ def combine(
     weight: str = "noise",
     background: str = "plane",
     memory: float = 1000e6,
+    threads: int = 1,
+    limits: dict | None = None,
 ) -> Stack:
-    """Combine frames on one grid.
+    """Combine frames on one grid, given in the order of their times.
 
     stars       x, y, fwhm of the grid's stars: fluxes are compared at these positions
     photometric_reference  name of the frame whose flux scale and sky the stack takes, if it is among the inputs; else
                 the frame that would weigh most
-    scale       "stars": ratio of star fluxes to the reference; "exposure"; "none"
+    scale       "stars", "catalogue", "exposure" or "none", see `scaling.scales`
     weight      one number per frame: "noise": 1 / (scale x sky noise)^2; "noise+fwhm": that over FWHM^2; "none"
-    background  difference to the reference in sky that is taken out: "constant", "plane", "none"
-    method, clip, low, high, iterations, nlow, nhigh as in `pile.combine`; sigclip here measures each value against its
-                own sigma and allows for stars: (gradient of the median image times the difference in seeing) is added in
-                quadrature, so that no star is eaten in changing seeing.
-    Raises Unusable where there is no input.
+    background  difference to the other frames in sky that is taken out, see `scaling.surfaces`
+    clip        "auto": values are measured against what is known of their own noise and of the centre's, with limits that
+                fit the number of frames, and what one frame alone has of light is looked for (`rejection`, `trails`);
+                "sigclip": the same without the search; "extrema", "minmax", "none" as in `pile.combine`
+    low, high   limits in deviations; None for those that fit the number of frames. Of minmax the values themselves
+    threads     at most so many parts of the work are done at a time; the result does not depend on it
+    limits      see `selection.select`, with the least number of frames as `keep`
+    Raises Unusable where there is no input, ValueError for an option that does not exist.
     """
+    _check(method, clip, weight, low, high)
     if not inputs:
         raise Unusable("no usable frame to combine")
-    fwhm = float(np.median([i.fwhm for i in inputs if i.fwhm > 0] or [3.0]))
-    # Wide enough that wings lost in the worst seeing do not pass for transparency: between 2.3 and 3.6 pixels of seeing
-    # a Moffat profile of beta 2.5 changes by 1.1 % within 3.5 FWHM, of beta 4 by 0.09 %; within 3 by 1.7 and 0.2 %.
-    radius = 3.5 * max([i.fwhm for i in inputs if i.fwhm > 0] or [3.0])
-    for one in inputs:
-        one.flux = fluxes(one.read(), stars, radius) if scale == "stars" else np.zeros(0)
-    known = [one.noise for one in inputs if one.noise > 0]
-    for one in inputs:
-        one.noise = (
-            one.noise if one.noise > 0 else max(known, default=1.0)
-        )  # unknown must not mean: outweighs all others
-    reference = _reference(inputs, photometric_reference)
-    base = reference.read()
-    for one in inputs:
-        one.scale, one.note = _scale(one, reference, scale)
-        one.weight = _weight(one, weight, fwhm)
-    heaviest = max(one.weight for one in inputs)
-    for one in inputs:
-        one.weight /= heaviest  # their squares must fit into float32, whatever the unit
-    common, seen = np.full(base.shape, 255, np.uint8), np.zeros(base.shape, np.uint8)
-    with pile.Pile(base.shape, len(inputs), memory) as held:
-        for one in inputs:
-            frame = one.read()
-            surface = _difference(base, frame, one.scale, background) if one is not reference else np.float32(0)
-            one.offset = float(np.mean(surface))
-            value = frame.data * np.float32(one.scale) + surface
-            absent = ~np.isfinite(value)
-            poor = (frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0
-            sigma = frame.sigma if frame.sigma is not None else np.full(base.shape, one.noise, np.float32)
-            flags = np.where(absent, pile.ABSENT, np.where(poor, pile.POOR, pile.GOOD)).astype(np.uint8)
-            held.add(np.where(absent, 0, value), np.where(absent, 0, sigma * np.float32(one.scale)), flags)
-            common &= np.where(absent, 255, frame.mask).astype(np.uint8)
-            seen |= np.where(absent, 0, frame.mask).astype(np.uint8)
-        if clip == "sigclip":
-            result = _clipped(held, inputs, fwhm, method, low, high, iterations)
+    shape = _measure(inputs, stars, scale, threads)
+    inputs, left_out, reference = _selected(inputs, photometric_reference, scale, limits or {})
+    weights = _weigh(inputs, weight)
+    shared = honesty.shared([one.header for one in inputs], np.stack([one.seen for one in inputs]), shape)
+    noises, shares = np.array([(one.scale * one.noise, one.common) for one in inputs]).T
+    counting = weights if method == "average" else np.ones(len(inputs))
+    common = merging.common(shared, counting, noises, shares)
+    with pile.Pile(shape, len(inputs), memory) as held:
+        bits, share = _fill(held, inputs, _surfaces(inputs, reference, background, shape), common, threads)
+        if clip in ("auto", "sigclip"):
+            fitting = rejection.limits(len(inputs), low, high, iterations)
+            fwhm = np.array([one.fwhm for one in inputs])
+            survive = merging.survivors(held, fwhm, fitting, clip == "auto", threads)
         else:
-            weights = [one.weight for one in inputs]
-            result = pile.combine(held, method, clip, low, high, iterations, nlow, nhigh, weights)
-    data, sigma, coverage = result
-    mask = np.where(coverage == 0, seen, common & seen)
-    mask = np.where(np.isfinite(data), mask, Mask.NO_DATA).astype(np.uint8)
-    frame = base.with_(_cards(inputs, reference, method, clip), data=data, sigma=sigma, mask=mask)
-    return Stack(frame, coverage, _table(inputs))
+
+            def survive(_, values, sigmas, flags):
+                return pile.reject(values, sigmas, flags == pile.GOOD, clip, low, high, iterations, nlow, nhigh)
+
+        result = merging.merged(held, survive, method, weights, common, share, threads)
+    return _stack(inputs, left_out, reference, result, bits, common, method, (clip, weight))
 
 
-def fluxes(frame: Frame, stars: np.ndarray, radius: float) -> np.ndarray:
-    """Fluxes of the grid's stars in one frame: sum within `radius` pixels less the local sky; NaN where pixels are bad
-    or missing."""
-    import sep
+def _check(method: str, clip: str, weight: str, low, high) -> None:
+    options = (("method", method, pile.METHODS), ("clip", clip, CLIPPINGS), ("weight", weight, WEIGHTS))
+    for name, value, allowed in options:
+        if value not in allowed:
+            raise ValueError(f"combine: {name} {value!r} is not one of {', '.join(allowed)}")
+    if clip == "minmax" and (low is None or high is None or not low < high):
+        raise ValueError(
+            f"combine: clip minmax keeps values from low to high, but low is {low} and high is {high}: set both"
+        )
 
-    if not len(stars):
-        return np.zeros(0)
-    bad = (frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0
-    data = np.where(np.isfinite(frame.data), frame.data, np.float32(0))
-    good = (~bad).astype(np.float32)
-    x, y = (np.ascontiguousarray(stars[name], float) for name in "xy")
-    ny, nx = frame.shape
-    # subpix=0 is the exact overlap: sampled areas scatter by a percent, and whole circles would look cut.
-    clean, area = (sep.sum_circle(image, x, y, radius, subpix=0)[0] for image in (good, np.ones_like(good)))
-    around, ring = (sep.sum_circann(image, x, y, 2 * radius, 3 * radius)[0] for image in (good, np.ones_like(good)))
-    whole = area > 0.999 * np.pi * radius**2
-    use = whole & (clean > area - 0.5) & (around > 0.5 * ring) & (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1)
-    flux = np.full(len(x), np.nan)
-    flux[use] = sep.sum_circle(data, x[use], y[use], radius, mask=bad, bkgann=(2 * radius, 3 * radius), subpix=0)[0]
-    return np.where(flux > 0, flux, np.nan)
+
+def _measure(inputs: list[Input], stars: np.ndarray, scale: str, threads: int) -> tuple[int, int]:
+    """What is to be known of all frames before they are combined, from one reading of each; returns their shape."""
+    usual = float(np.median([one.fwhm for one in inputs if one.fwhm > 0] or [3.0]))
+
+    def measure(one: Input):
+        frame = one.read()
+        one.unit = frame.unit
+        if scale in ("stars", "catalogue"):
+            one.flux = scaling.fluxes(frame, stars, scaling.APERTURE * (one.fwhm or usual))
+        one.blocks = scaling.block_medians(frame)
+        points = honesty.lattice(frame.shape)
+        one.seen = np.isfinite(frame.data[points[:, 1], points[:, 0]])
+        if frame.common is not None:
+            some = frame.common[::7, ::7][np.isfinite(frame.data[::7, ::7])]
+            one.common = float(np.median(some)) / 255 if len(some) else 0.0
+        return frame.shape
+
+    shapes = list(merging.side_by_side(measure, inputs, threads))
+    for one, (ny, nx) in zip(inputs, shapes, strict=True):
+        if (ny, nx) != shapes[0]:
+            first = f"{inputs[0].name} {shapes[0][1]}x{shapes[0][0]}"
+            raise ValueError(f"combine: {one.name} is {nx}x{ny} but {first}: align them to one grid")
+    known = [one.noise for one in inputs if one.noise > 0]
+    for one in inputs:  # unknown must not mean: outweighs all others
+        one.noise = one.noise if one.noise > 0 else max(known, default=1.0)
+    return shapes[0]
+
+
+def _selected(inputs: list[Input], wanted: str, scale: str, limits: dict):
+    """(inputs that keep the limits, those left out as (input, reason), the photometric reference), all scaled."""
+    reference = _reference(inputs, wanted)
+    _bring_to_scale(inputs, reference, scale)
+    reasons = selection.select([_qualities(one) for one in inputs], limits, limits.get("keep", 3))
+    for one in inputs:
+        one.despite = reasons.back.get(one.name, "")
+    if not reasons:
+        return inputs, [], reference
+    left_out = [(one, reasons[one.name]) for one in inputs if one.name in reasons]
+    inputs = [one for one in inputs if one.name not in reasons]
+    reference = _reference(inputs, wanted)
+    _bring_to_scale(inputs, reference, scale)
+    return inputs, left_out, reference
 
 
 def _reference(inputs: list[Input], wanted: str) -> Input:
@@ -175,148 +234,102 @@ def _reference(inputs: list[Input], wanted: str) -> Input:
     return max(inputs, key=depth)
 
 
-def _scale(one: Input, reference: Input, scale: str) -> tuple[float, str]:
-    """Factor that brings a frame to the reference's flux, and a note."""
-    by_time = reference.exposure / one.exposure if one.exposure > 0 and reference.exposure > 0 else 1.0
-    if one is reference or scale == "none":
-        return 1.0, "photometric reference" if one is reference else ""
-    if scale == "exposure":
-        return by_time, ""
-    known = np.isfinite(one.flux) & np.isfinite(reference.flux)
-    if known.sum() < 3:
-        return by_time, f"scaled by exposure: {known.sum()} stars shared with the reference"
-    ratio, weight = reference.flux[known] / one.flux[known], reference.flux[known]
-    for _ in range(3):
-        middle = _weighted_median(ratio, np.sqrt(weight))
-        near = np.abs(ratio / middle - 1) < max(3 * 1.4826 * np.median(np.abs(ratio / middle - 1)), 0.005)
-        ratio, weight = ratio[near], weight[near]
-    factor = _weighted_median(ratio, np.sqrt(weight))
-    transparency = by_time / factor
-    return factor, f"transparency {transparency:.2f} of the reference" if transparency < 0.7 else ""
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, total[-1] / 2)])
-
-
-def _weight(one: Input, weight: str, fwhm: float) -> float:
-    if weight == "none":
-        return 1.0
-    depth = 1.0 / max(one.scale * one.noise, 1e-12) ** 2
-    return depth * (fwhm / one.fwhm) ** 2 if weight == "noise+fwhm" and one.fwhm > 0 else depth
-
-
-def _difference(base: Frame, frame: Frame, scale: float, order: str, block: int = 32):
-    """Surface to add to scale * frame so that its sky is the reference's, from medians of the difference in blocks.
-
-    Only the difference is fitted: a nebula is in both and falls out.
-    """
-    if order == "none":
-        return np.float32(0)
-    ny, nx = base.shape
-    usable = ((base.mask | frame.mask) & (Mask.UNUSABLE | Mask.SATURATED)) == 0
-    difference = np.where(usable, base.data - np.float32(scale) * frame.data, np.nan)
-    rows, columns = max(ny // block, 1), max(nx // block, 1)
-    by, bx = ny // rows, nx // columns
-    blocks = (
-        difference[: rows * by, : columns * bx].reshape(rows, by, columns, bx).swapaxes(1, 2).reshape(rows, columns, -1)
+def _bring_to_scale(inputs: list[Input], reference: Input, how: str) -> None:
+    """Set scale, transparency and note of each input."""
+    exposure = np.array([one.exposure for one in inputs])
+    zero = np.array([float(one.header.get("MAGZERO") or np.nan) for one in inputs])
+    flux = np.stack([one.flux for one in inputs])
+    factors, notes = scaling.scales(flux, exposure, inputs.index(reference), how, zero)
+    # Stars tell the transparency a few times better than zero points, where they tie all frames to each other.
+    by_flux = how in ("stars", "catalogue") and not any(scaling.BY_EXPOSURE in note for note in notes)
+    clear = selection.transparencies(
+        factors if by_flux else np.full(len(inputs), np.nan), exposure, None if by_flux else zero
     )
-    enough = np.isfinite(blocks).mean(axis=2) > 0.5
-    if not enough.any():
-        return np.float32(0)
-    value = np.nanmedian(blocks[enough], axis=1)
-    y, x = (np.argwhere(enough) + 0.5).T * np.array([[by], [bx]])
-    design = np.column_stack([np.ones_like(x), x / nx - 0.5, y / ny - 0.5])
-    if order == "constant" or len(value) < 9:
-        design = design[:, :1]
-    keep = np.ones(len(value), bool)
-    for _ in range(4):
-        solution = np.linalg.lstsq(design[keep], value[keep], rcond=None)[0]
-        residual = value - design @ solution
-        keep = np.abs(residual) <= 3 * max(1.4826 * np.median(np.abs(residual[keep])), 1e-9)
-    if len(solution) == 1:
-        return np.float32(solution[0])
-    across = solution[1] * ((np.arange(nx) + 0.5) / nx - 0.5)
-    along = solution[2] * ((np.arange(ny) + 0.5) / ny - 0.5)
-    return (solution[0] + along[:, None] + across[None, :]).astype(np.float32)
+    for one, factor, note, part in zip(inputs, factors, notes, clear, strict=True):
+        one.scale, one.note, one.transparency = float(factor), note, float(part)
 
 
-def _clipped(held: pile.Pile, inputs: list[Input], fwhm: float, method: str, low: float, high: float, iterations: int):
-    """`pile.combine` with rejection against each value's own sigma, with allowance for stars."""
-    from scipy.ndimage import maximum_filter, minimum_filter
+def _qualities(one: Input) -> selection.Qualities:
+    def card(key):
+        value = one.header.get(key)
+        return float(value) if isinstance(value, (int, float)) else float("nan")
 
-    centre = np.empty(held.shape, np.float32)
-    for rows, values, _, flags in held.strips():
-        centre[rows] = _centre(values, flags == pile.GOOD)
-    filled = np.nan_to_num(centre, nan=float(np.nanmedian(centre)) if np.isfinite(centre).any() else 0.0)
-    gradient = maximum_filter(filled, 3) - minimum_filter(filled, 3)
-    # A peak changes with the square of the seeing, the gradient of 3 pixels sees but part of it: hence the half more.
-    allowance = np.array([0.1 + 1.5 * abs((one.fwhm or fwhm) / fwhm - 1) for one in inputs], np.float32)
-    weights = np.array([one.weight for one in inputs], np.float32)
-    out = np.empty(held.shape, np.float32), np.empty(held.shape, np.float32), np.empty(held.shape, np.uint16)
-    lost = np.zeros(held.count)
-    for rows, values, sigmas, flags in held.strips():
-        start = good = flags == pile.GOOD
-        tolerance = np.sqrt(sigmas**2 + (allowance[:, None, None] * gradient[rows]) ** 2)
-        middle = centre[rows]
-        for _ in range(iterations):
-            distance = values - middle
-            good = start & (distance <= np.float32(high) * tolerance) & (distance >= np.float32(-low) * tolerance)
-            middle = _centre(values, good)
-        for array, piece in zip(out, pile.merge(values, sigmas, flags, good, method, weights), strict=True):
-            array[rows] = piece
-        lost += (start & ~good).sum(axis=(1, 2))
-    for one, n in zip(inputs, lost, strict=True):
-        one.rejected = float(n) / (held.shape[0] * held.shape[1])
-    return out
+    return selection.Qualities(
+        one.name,
+        fwhm=one.fwhm or float("nan"),
+        elongation=card("ELONG"),
+        sky=one.scale * card("SKYLEVEL"),
+        noise=one.scale * one.noise,
+        stars=card("NSTARS"),
+        transparency=one.transparency,
+    )
 
 
-def _centre(values: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Median of the good values; of two the lower, since what disturbs a sky adds light."""
-    two = good.sum(axis=0) == 2
-    middle = pile.median(values, good)
-    return np.where(two, np.where(good, values, np.inf).min(axis=0), middle) if two.any() else middle
-
-
-def _cards(inputs: list[Input], reference: Input, method: str, clip: str) -> dict:
-    n = len(inputs)
+def _weigh(inputs: list[Input], weight: str) -> np.ndarray:
+    """The weights of the inputs, the heaviest 1: their squares must fit into float32, whatever the unit."""
+    known = [one.fwhm for one in inputs if one.fwhm > 0]
+    usual = float(np.median(known)) if known else 1.0
+    for one in inputs:
+        one.weight = 1.0 if weight == "none" else 1 / max(one.depth_noise, 1e-12) ** 2
+        if weight == "noise+fwhm":
+            one.weight *= (usual / (one.fwhm or usual)) ** 2
     weights = np.array([one.weight for one in inputs])
-    seeing = np.array([one.fwhm for one in inputs])
-    cards = {
-        "IMAGETYP": "stack",
-        "NCOMBINE": (n, "frames combined"),
-        "EXPTIME": (reference.exposure * (n if method == "sum" else 1), "[s] exposure that the flux scale refers to"),
-        "EXPTOT": (round(sum(one.exposure for one in inputs), 3), "[s] sum of the exposures"),
-        "PHOTREF": (reference.name, "frame that gives the flux scale"),
-        "COMBINED": (f"{method}, {clip}", "method and rejection"),
-        "FWHM": (round(float(np.average(seeing, weights=weights)), 3), "[pix] weighted mean of the inputs"),
-    }
-    if n < 3:
-        cards["FLNOTE"] = "one frame only: nothing was rejected" if n == 1 else "two frames only: rejection is weak"
-    return cards
+    weights /= weights.max()
+    for one, value in zip(inputs, weights, strict=True):
+        one.weight = float(value)
+    return weights
 
 
-def _table(inputs: list[Input]) -> np.ndarray:
-    names = ("name", "weight", "scale", "offset", "fwhm", "noise", "exposure", "rejected", "note")
-    total = sum(one.weight for one in inputs)
-    rows = [
-        (i.name, i.weight / total, i.scale, i.offset, i.fwhm, i.noise, i.exposure, i.rejected, i.note) for i in inputs
-    ]
-    return np.array(rows, dtype=list(zip(names, (_text(rows, 0), *["f8"] * 7, _text(rows, -1)), strict=True)))
+def _surfaces(inputs: list[Input], reference: Input, background: str, shape) -> scaling.Surfaces:
+    """What is added to each input's sky."""
+    blocks, scales, noise = (np.array([getattr(one, name) for one in inputs]) for name in ("blocks", "scale", "noise"))
+    found = scaling.surfaces(blocks, scales, inputs.index(reference), background, shape, noise)
+    for i, (one, note) in enumerate(zip(inputs, found.notes, strict=True)):
+        one.offset, one.blocks = found.mean(i), None
+        one.note = "; ".join(filter(None, (one.note, note, one.despite)))
+    return found
 
 
-def _text(rows: list[tuple], column: int) -> str:
-    """Type of a column of text that holds its longest entry."""
-    return f"U{max((len(row[column]) for row in rows), default=1) or 1}"
+def _fill(held: pile.Pile, inputs: list[Input], surfaces: scaling.Surfaces, common: merging.Common, threads: int):
+    """Put all frames on the pile; returns their bits, and the masters' share of the variance (None for none)."""
+    bits = merging.Bits(held.shape)
+    share = merging.Share(held.shape) if common.any else None
+
+    def prepare(number):
+        frame, one = inputs[number].read(), inputs[number]
+        return frame, merging.on_scale(frame, one.scale, surfaces.of(number), one.noise)
+
+    for one, (frame, parts) in zip(
+        inputs, merging.side_by_side(prepare, list(range(len(inputs))), threads), strict=True
+    ):
+        held.add(*parts)
+        bits.add(frame.mask, parts[2])
+        if share is not None:
+            share.add(one.weight, parts[1], frame.common, parts[2])
+    return bits, None if share is None else share.image()
 
 
-def with_dropped(table: np.ndarray, dropped: list[tuple[str, str]]) -> np.ndarray:
-    """The table of inputs with a row of weight 0 for each dropped frame."""
-    nothing = [0.0] * (len(table.dtype.names) - 2)
-    rows = [tuple(row) for row in table.tolist()] + [(name, *nothing, f"dropped, {reason}") for name, reason in dropped]
-    names = table.dtype.names
-    return np.array(
-        rows, dtype=list(zip(names, (_text(rows, 0), *["f8"] * len(nothing), _text(rows, -1)), strict=True))
-    )
+def _stack(inputs, left_out, reference, result: merging.Merged, bits, common, method: str, how: tuple) -> Stack:
+    """The stack, with all that is told of it in its header and table."""
+    noises, deep, shares = np.array([(one.scale * one.noise, one.depth_noise, one.common) for one in inputs]).T
+    gained = honesty.depth_gained(common.weights, deep, shares, common.shared)
+    for one, lost, gain in zip(inputs, result.lost, gained, strict=True):
+        one.rejected, one.depth = float(lost) / result.data.size, float(gain)
+    factors = honesty.factors_of_stack(np.stack([one.factors for one in inputs]), common.weights, noises)
+    wider = np.array([common.wider(radius) for radius in honesty.RADII])
+    cards = products.cards(inputs, reference, method, *how, factors * wider)
+    notes = [products.few(len(inputs)), honesty.dithering(common.shared, common.cost)]
+    if common.shared.known:
+        cards["FLDITHER"] = (round(common.shared.positions, 2), "independent positions on the detector")
+    if any(notes):
+        cards["FLNOTE"] = printable("; ".join(filter(None, notes)))
+    mask = bits.of(result.data, result.coverage)
+    if result.difference is not None:
+        size = honesty.BLOCK_RADIUS
+        resampled = honesty.factor_at(size, factors)
+        sky = honesty.empty_sky(result.data, result.sigma, mask, resampled * common.wider(size))
+        correction = resampled * common.wider(size, halves=True)
+        cards |= honesty.odd_even(result.difference, result.difference_sigma, sky, correction)
+    header = products.shared_header([one.header for one in inputs], reference.header)
+    frame = Frame(result.data, header, result.sigma, mask, reference.unit).with_(cards)
+    return Stack(frame, result.coverage, result.weight, result.rejected, products.table(inputs, left_out))

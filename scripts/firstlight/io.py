@@ -138,6 +138,16 @@ def read_header(path) -> fits.Header:
     return fits.getheader(path)
 
 
+def pixels(path) -> int:
+    """Number of pixels of a product's image, or of the one that a grid describes; 0 where it is not there yet."""
+    try:
+        header = fits.getheader(path)
+    except OSError:
+        return 0
+    wide, high = (header.get(f"GRIDN{axis}", header.get(f"NAXIS{number}", 0)) for number, axis in ((1, "X"), (2, "Y")))
+    return wide * high
+
+
 def read_extension(path, name: str) -> np.ndarray:
     """One table or image of a product, by its name."""
     return np.array(fits.getdata(path, name))
@@ -335,25 +345,58 @@ def read_any_table(path):
             raise ValueError(f"catalogue {path} cannot be read as a table: {first}") from first
 
 
-def write_picture(path, image: np.ndarray) -> None:
-    """Write an image (ny, nx) or (ny, nx, 3), top row first, by the path's suffix: PNG of uint8, TIFF of uint16."""
+def write_picture(path, image: np.ndarray, texts: dict[str, str] | None = None, packet: bytes | None = None) -> None:
+    """Write an image (ny, nx) or (ny, nx, 3), top row first, by the path's suffix: PNG of uint8, TIFF of uint16.
+
+    texts go into a PNG file under their keywords, a TIFF file has room for the description; packet is an XMP packet.
+    """
     with whole(path) as part:
         if str(path).endswith(".png"):
-            from PIL import Image
-
-            Image.fromarray(image).save(part)
+            _write_png(part, image, texts or {}, packet)
         else:
-            import tifffile
+            _write_tiff(part, image, texts or {}, packet)
 
-            tifffile.imwrite(
-                part, image, photometric="rgb" if image.ndim == 3 else "minisblack", compression="zlib", metadata=None
-            )
+
+def _write_png(path, image: np.ndarray, texts: dict[str, str], packet: bytes | None) -> None:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for keyword, text in texts.items():
+        info.add_text(keyword, text)
+    if packet is not None:
+        info.add_itxt("XML:com.adobe.xmp", packet.decode("utf-8"))
+    Image.fromarray(image).save(path, pnginfo=info, compress_level=1)  # 6 takes six times as long for 10 % less
+
+
+def _write_tiff(path, image: np.ndarray, texts: dict[str, str], packet: bytes | None) -> None:
+    import tifffile
+
+    tifffile.imwrite(
+        path,
+        image,
+        photometric="rgb" if image.ndim == 3 else "minisblack",  # not compressed: 16 bits of noise shrink by a sixth
+        metadata=None,
+        description=texts.get("Description"),
+        extratags=[(700, 1, len(packet), packet, True)] if packet is not None else [],
+    )
+
+
+def write_cube(path, planes: list[np.ndarray], header: fits.Header, luminance: np.ndarray | None = None) -> None:
+    """Write a linear picture: float32 (channels, ny, nx), and a luminance (ny, nx) as an extension."""
+    hdus = fits.HDUList([fits.PrimaryHDU(np.stack(planes).astype(np.float32, copy=False), product_header(header))])
+    if luminance is not None:
+        hdus.append(image_hdu("LUMINANCE", luminance.astype(np.float32, copy=False), "the brightness of the picture"))
+    _write(path, hdus)
 
 
 def write_words(path, lines: list[str]) -> None:
-    """Write a grey picture that says something, where there is no image to show."""
+    """Write a grey picture that says something, where there is no image to show; a FITS file says it in its header."""
     from PIL import Image, ImageDraw
 
+    if str(path).endswith(".fits"):
+        write_dropped(path, "picture", " ".join(lines))
+        return
     canvas = Image.new("L", (900, 60 + 20 * len(lines)), 40)
     for number, line in enumerate(lines):
         ImageDraw.Draw(canvas).text((20, 20 + 20 * number), printable(line)[:140], fill=220)

@@ -262,7 +262,7 @@ def _made(gathered: _Gathered, kind, limits, combination, scale, weight, stars, 
     if nothing.any():
         data, sigma = np.where(nothing, np.float32(0), data), np.where(nothing, np.float32(0), sigma)
         mask = np.where(nothing, mask | np.uint8(Mask.NO_DATA), mask)
-    return Master(data, header, sigma, mask, gathered.unit, count)
+    return Master(data, header, sigma, mask, gathered.unit, count=count)
 
 
 def _cards(kind, gathered: _Gathered, data, sigma, variance, ratio, left_out, note) -> dict:

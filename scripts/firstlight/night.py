@@ -87,6 +87,14 @@ class Night:
         """Path of the table of unsolved lights."""
         return f"{self.results}/unsolved.csv"
 
+    def stacks_table(self) -> str:
+        """Path of the table of stacks."""
+        return f"{self.results}/stacks.csv"
+
+    def names_of_stacks(self) -> list[list[str]]:
+        """Target and filter of each stack, as people write them."""
+        return [[self.rows(*key)[0].object, self.band(*key)] for key in self.plan.stacks]
+
     def stack(self, target: str, filter: str) -> str:
         """Path of a combined image."""
         return f"{self.results}/stacks/{target}/{filter}.fits"
@@ -112,17 +120,17 @@ class Night:
         attempts = [self.attempts(row) for row in rows]
         nova = [self.nova(row) for row in rows] if self.asks_nova else []
         stacks = [self.stack(*key) for key in self.plan.stacks]
-        pictures = [
-            f"{self.results}/pictures/{target}.{suffix}" for target in self.plan.targets for suffix in ("png", "tiff")
-        ]
-        previews = [f"{self.results}/pictures/{target}/{name}.tiff" for target, name in self.plan.stacks]
+        ends = (".png", ".tiff", ".fits", "_chart.png")
+        pictures = [f"{self.results}/pictures/{target}{end}" for target in self.plan.targets for end in ends]
+        previews = [f"{self.results}/pictures/{target}/{name}" for target, name in self.plan.stacks]
+        previews = [f"{path}.{suffix}" for path in previews for suffix in ("png", "tiff")]
         return (
             masters
             + catalogues
             + lights
             + attempts
             + nova
-            + [self.unsolved()]
+            + [self.unsolved(), self.stacks_table()]
             + grids
             + aligned
             + stacks
@@ -277,6 +285,16 @@ class Night:
         options = self.config["catalogue"] | {"identity": self._catalogue}
         return {"catalogue": options, "field": asdict(self.field(target)) | {"name": self.rows(target)[0].object}}
 
+    def combine_options(self, target: str, filter: str) -> dict:
+        """Options of the rule combine: its section, how frames are aligned, the limits that they must keep, and the band
+        of the filter, if the configuration names one."""
+        band = self.config["photometry"]["bands"].get(self.band(target, filter), {})
+        return self.config["combine"] | {
+            "align": self.config["align"]["interpolation"],
+            "limits": self.config["limits"],
+            "photometry": band,
+        }
+
     def picture_options(self) -> dict:
         """Options of the rule picture, in the names of its function."""
         options = dict(self.config["picture"])
@@ -287,13 +305,14 @@ class Night:
         return self.rows(target, filter)[0].band
 
     def grid_rows(self, target: str) -> list:
-        """The lights that a target's grid is chosen from: all while there is none; then only the one that it was taken from.
+        """The lights that a target's grid is chosen from: all while there is none that was chosen by these options; then only
+        those that it covers, with `extent: reference` the one that it was taken from.
 
-        So a better light that arrives later does not move the grid, and a change of its own light does.
+        So a better light that arrives later does not move the grid, and a change of its own lights does.
         """
         rows = self.rows(target)
-        chosen = _reference_of(self.grid(target))
-        return [row for row in rows if chosen is None or row.name == chosen]
+        chosen = _lights_of(self.grid(target), self.config["grid"])
+        return [row for row in rows if chosen is None or row.name in chosen]
 
     def made_from(self, rows) -> str:
         """Identity of a set of frames by their names, for products that depend on which frames there are."""
@@ -398,7 +417,7 @@ class Night:
             rf"steps/{any_part}/{any_part}/{any_part}/{any_part}/{frame}\.fits",
             rf"aligned/{any_part}/(grid|{any_part}/{frame})\.fits",
             rf"stacks/{any_part}/{any_part}\.fits",
-            rf"pictures/{any_part}(\.png|\.tiff|/{any_part}\.tiff)",
+            rf"pictures/{any_part}(\.fits|(/{any_part})?\.(png|tiff))",
         )
         product = re.compile("|".join(shapes))
         found = []
@@ -470,11 +489,14 @@ def _catalogue_identity(source: str) -> str:
     return "" if kind == "none" else kind
 
 
-def _reference_of(grid: str) -> str | None:
-    """The reference light that a grid file names; None where there is no such file, or no light could be used."""
-    from astropy.io import fits
+def _lights_of(path: str, options: dict) -> set[str] | None:
+    """The lights that a grid file covers; None where there is no such file, no light could be used, or other options than
+    these chose it."""
+    from . import grid, io
 
     try:
-        return fits.getheader(grid).get("GRIDREF")
-    except OSError:
+        if io.read_header(path).get("GRIDBY") != grid.chosen_by(options):
+            return None
+        return {name.decode() for name in io.read_extension(path, "LIGHTS")["name"]}
+    except (OSError, LookupError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -81,11 +82,16 @@ class Pile:
 
     def image(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Data, sigma and flags (ny, nx) of one image, to look at only."""
+        return self.part(number, slice(0, self.shape[0]))
+
+    def part(self, number: int, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Data, sigma and flags (r, nx) of some rows of one image, to look at only."""
         if self._file is None:
-            return self._images[number]
-        out = tuple(np.empty(self.shape, kind) for kind in (np.float32, np.float32, np.uint8))
+            return tuple(part[rows] for part in self._images[number])
+        shape = rows.stop - rows.start, self.shape[1]
+        out = tuple(np.empty(shape, kind) for kind in (np.float32, np.float32, np.uint8))
         for part, array in enumerate(out):
-            self._load(number, part, 0, array)
+            self._load(number, part, rows.start, array)
         return out
 
     def flag(self, number: int, flags: np.ndarray) -> None:
@@ -123,6 +129,31 @@ class Pile:
             for part, array in enumerate(out):
                 self._load(number, part, rows.start, array[number])
         return out
+
+    def each(self, work, threads: int = 1) -> None:
+        """Call work(where, values, sigma, flags) for all pixels, the arrays (n, m) so small that they stay in a processor's
+        cache; where is their slice of a flattened image. Calls run at the same time in up to `threads` threads, and write
+        what they find into their own slices: so the result does not depend on it."""
+        with ThreadPoolExecutor(threads) as pool:
+            for start, arrays in self._flat_strips():
+
+                def one(part, start=start, arrays=arrays):
+                    where = slice(start + part.start, start + part.stop)
+                    work(where, *(np.stack([image[part] for image in images]) for images in arrays))
+
+                # Threads take turns between calls of numpy: fewer and longer ones leave more to do side by side.
+                parts = _chunks(self.count, len(arrays[0][0]), CHUNK if threads == 1 else 4 * CHUNK)
+                for _ in (pool.map if threads > 1 else map)(one, parts):
+                    pass  # an error of a thread is raised here
+
+    def _flat_strips(self):
+        """Yield (first pixel, arrays): values, sigmas and flags, each a list of the images' flat strips; not copied where
+        the pile is in memory."""
+        if self._file is None:
+            yield 0, [[image[part].reshape(-1) for image in self._images] for part in range(3)]
+            return
+        for rows, *arrays in self.strips():
+            yield rows.start * self.shape[1], [list(array.reshape(len(array), -1)) for array in arrays]
 
     def close(self) -> None:
         """Forget the images and remove the scratch file."""
@@ -353,8 +384,8 @@ def chi_correction(most: int) -> np.ndarray:
     return out
 
 
-def _chunks(n: int, pixels: int):
-    step = max(CHUNK // (4 * max(n, 1)), 8192)  # less, and the calls cost more than the work
+def _chunks(n: int, pixels: int, size: int = 0):
+    step = max((size or CHUNK) // (4 * max(n, 1)), 8192)  # less, and the calls cost more than the work
     for start in range(0, pixels, step):
         yield slice(start, min(start + step, pixels))
 

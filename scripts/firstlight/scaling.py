@@ -1,0 +1,350 @@
+"""What brings frames on one grid to one scale of flux and to one sky, solved for all frames at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import joint
+from .frame import Frame, Mask
+
+FEWEST = 3  # stars, or blocks of sky, that two frames share at least if one is to tell of the other
+APERTURE = 2.5  # times its own FWHM: the circle that catches the same share of stars in every frame
+FLATNESS = 0.005  # relative error of a star's flux that no photons explain: flats, colours, neighbours
+CLOUDED = 0.7  # transparency below which a frame is named
+SLOPE, BEND = 3.0, 0.5  # noises of a pixel that sky may differ by from the middle to the edge, unless blocks say so
+VALUES = 5_000_000  # of frames, blocks and terms together; beyond that neighbouring blocks are joined
+BY_EXPOSURE = "scaled by exposure"
+ORDERS = {"none": 0, "constant": 1, "plane": 3, "surface": 6}
+
+
+# ---- flux ------------------------------------------------------------------------------------------------------------
+
+
+def fluxes(frame: Frame, stars: np.ndarray, radius: float) -> np.ndarray:
+    """Fluxes (n,) of stars in one frame, in its unit: the sum within `radius` pixels less the local sky, found
+    between 2 and 3 radii; NaN where pixels are bad or missing, but for those that were interpolated beyond half of the
+    radius, where there is little light to miss.
+
+    stars has x and y in pixels, from 0. For `scales` the radius is 2.5 times the frame's own FWHM: where seeing changes, a
+    circle that goes with it catches the same share of light, whatever the wings are; one for all takes lost wings, and
+    neighbours that came in, for transparency.
+    """
+    import sep
+
+    if not len(stars):
+        return np.zeros(0)
+    bad = (frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0
+    lost = bad & ((frame.mask & Mask.INTERPOLATED == 0) | (frame.mask & Mask.SATURATED != 0))
+    data = np.where(np.isfinite(frame.data), frame.data, np.float32(0))
+    x, y = (np.ascontiguousarray(stars[name], float) for name in "xy")
+    ny, nx = frame.shape
+    # subpix=0 is the exact overlap: sampled areas scatter by a percent, and whole circles would look cut.
+    area = sep.sum_circle(np.ones_like(data), x, y, radius, subpix=0)[0]
+    whole = area > 0.999 * np.pi * radius**2
+    for image, reach in ((lost, radius), (bad, radius / 2)):
+        whole &= sep.sum_circle(image.astype(np.float32), x, y, reach, subpix=0)[0] < 0.5
+    use = np.flatnonzero(whole & (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1))
+    flux = np.full(len(x), np.nan)
+    total = sep.sum_circle(data, x[use], y[use], radius, mask=lost, subpix=0)[0]
+    flux[use] = total - area[use] * _around(data, bad, x[use], y[use], radius)
+    return np.where(flux > 0, flux, np.nan)
+
+
+def _around(data: np.ndarray, bad: np.ndarray, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+    """Sky (n,) between 2 and 3 radii of places: mean of what lies within 2.5 sigma of the median, so that neighbours do
+    not count; NaN where under half of the ring can be seen."""
+    reach = np.arange(-int(3 * radius) - 1, int(3 * radius) + 2)
+    square = reach[:, None] ** 2 + reach**2
+    dy, dx = np.nonzero((square >= (2 * radius - 1) ** 2) & (square <= (3 * radius + 1) ** 2)) + reach[0]
+    ny, nx = data.shape
+    rows, columns = (np.rint(a).astype(int)[:, None] + d for a, d in ((y, dy), (x, dx)))
+    # Pixel by pixel, since a ring about the nearest pixel would be off centre on a slope.
+    square = (rows - y[:, None]) ** 2 + (columns - x[:, None]) ** 2
+    ring = (square >= 4 * radius**2) & (square <= 9 * radius**2)
+    inside = ring & (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
+    rows, columns = rows.clip(0, ny - 1), columns.clip(0, nx - 1)
+    inside &= ~bad[rows, columns]
+    told = inside.sum(axis=1) > 0.5 * ring.sum(axis=1)
+    value = np.where(inside[told], data[rows[told], columns[told]], np.float32(np.nan))
+    sky = np.full(len(x), np.nan)
+    if told.any():
+        middle = np.nanmedian(value, axis=1, keepdims=True)
+        away = np.abs(value - middle)
+        near = away <= 2.5 * 1.4826 * np.nanmedian(away, axis=1, keepdims=True)
+        sky[told] = np.where(near, value, 0).sum(axis=1, dtype=float) / near.sum(axis=1)
+    return sky
+
+
+def scales(
+    flux: np.ndarray,
+    exposure: np.ndarray,
+    reference: int,
+    how: str = "stars",
+    zero_points: np.ndarray | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """Factors (m,) that bring frames to the flux of one of them, and a note on each, "" where there is nothing to say.
+
+    flux         (m, n) of n stars in m frames, NaN where unknown; (m, 0) will do where `how` needs none
+    exposure     (m,) [s]
+    reference    number of the frame whose factor is 1
+    how          "stars": ln factor_i + ln flux_is = ln F_s for all frames and stars at once, F_s eliminated, so that a
+                 frame may be tied to the reference through others; "exposure": ratio of exposures; "none";
+                 "catalogue": factor = t_ref / t_i 10^(0.4 (Z_ref - Z_i))
+    zero_points  (m,) Z [mag of flux 1 in 1 s], NaN where unknown
+
+    Frames that fewer than 3 shared stars tie to the reference, also through others, keep their proportions among each
+    other and are scaled by exposure, with a note; with "catalogue" those without a zero point by stars.
+    """
+    flux, exposure = np.asarray(flux, float), np.asarray(exposure, float)
+    if how not in ("stars", "exposure", "catalogue", "none"):
+        raise ValueError(f"combine: scale {how!r} is not one of stars, exposure, catalogue, none")
+    m = len(exposure)
+    notes = [""] * m
+    by_time = _by_time(exposure, reference)
+    if how == "none":
+        factors = np.ones(m)
+    elif how == "exposure":
+        factors = by_time
+    else:
+        zero = _zero_points(zero_points, m) if how == "catalogue" else np.full(m, np.nan)
+        fixed = by_time * 10 ** (0.4 * (zero[reference] - zero)) if np.isfinite(zero[reference]) else zero * np.nan
+        factors, notes = _tied(flux, by_time, reference, fixed)
+        if how == "catalogue":
+            notes = _without_zero_point(notes, zero, fixed, reference)
+        for i in np.flatnonzero(by_time / factors < CLOUDED):
+            cloud = f"transparency {by_time[i] / factors[i]:.2f} of the reference"
+            notes[i] = f"{notes[i]}; {cloud}" if notes[i] else cloud
+    notes[reference] = "; ".join(filter(None, ("photometric reference", notes[reference])))
+    return factors, notes
+
+
+def _by_time(exposure: np.ndarray, reference: int) -> np.ndarray:
+    told = (exposure > 0) & (exposure[reference] > 0)
+    return np.where(told, exposure[reference] / np.where(told, exposure, 1.0), 1.0)
+
+
+def _zero_points(zero_points, m: int) -> np.ndarray:
+    return np.full(m, np.nan) if zero_points is None else np.asarray(zero_points, float)
+
+
+def _without_zero_point(notes: list[str], zero: np.ndarray, fixed: np.ndarray, reference: int) -> list[str]:
+    if not np.isfinite(fixed).any():
+        why = "no zero point of the reference"
+        return [note if i == reference else note or f"scaled by stars: {why}" for i, note in enumerate(notes)]
+    return [
+        note or ("" if np.isfinite(z) else "scaled by stars: no zero point")
+        for note, z in zip(notes, zero, strict=True)
+    ]
+
+
+def _tied(flux, by_time, reference: int, fixed) -> tuple[np.ndarray, list[str]]:
+    """Factors by stars within each group of frames that share some, where `fixed` (m,) gives none; each group tied to
+    the reference by its own factor, by what is fixed, or by exposure."""
+    m = len(by_time)
+    factors, notes = np.where(np.isfinite(fixed), fixed, 1.0), [""] * m
+    known = np.isfinite(flux)
+    group = joint.groups(known, FEWEST)
+    shared = (known & known[reference]).sum(axis=1)
+    for number in np.unique(group):
+        members = np.flatnonzero(group == number)
+        missing = ~np.isfinite(fixed[members])
+        if not missing.any():
+            continue
+        anchor = int(np.argmax(members == reference))
+        relative = _by_stars(flux[members], anchor) if len(members) > 1 else np.zeros(1)
+        if not missing.all():
+            tie = np.median((np.log(fixed[members]) - relative)[~missing])
+        elif reference in members:
+            tie = 0.0
+        else:
+            tie = np.median(np.log(by_time[members]) - relative)
+            for i in members:
+                notes[i] = f"{BY_EXPOSURE}: {shared[i]} stars shared with the reference"
+        factors[members[missing]] = np.exp(relative + tie)[missing]
+    return factors, notes
+
+
+def _by_stars(flux: np.ndarray, anchor: int) -> np.ndarray:
+    """ln of the factors (m,) of connected frames; 0 for the anchor.
+
+    The error of a flux f is (a^2 + (0.005 f)^2)^1/2: a is what sky and unknown neighbours bring, the same for faint stars
+    as for bright ones, and is found from the residuals of the fainter half. Three times: at first with logarithms and an
+    error of the root of f; then with f / F - 1 and errors by F, F what the last solution expects, since logarithms of
+    faint fluxes are too low on average, and what came out faint would weigh less.
+    """
+    flux = flux[:, np.isfinite(flux).sum(axis=0) > 1]
+    known, basis = np.isfinite(flux), np.ones((1, 1, flux.shape[1]))
+    values, sigma = np.log(flux), np.sqrt(np.nanmedian(flux) / flux)
+    for _ in range(3):
+        factor = joint.solve(values, sigma, basis, anchor)[:, 0]
+        bright = np.nan_to_num(values) + factor[:, None]
+        weight = np.where(known, 1 / np.where(known, sigma, 1.0) ** 2, 0.0)
+        level = (weight * bright).sum(axis=0) / weight.sum(axis=0)
+        expected = np.exp(level - factor[:, None])
+        residual = flux / expected - 1
+        values = np.log(expected) + np.clip(residual, -1, 2)
+        faint = level <= np.median(level)
+        apart = np.abs(residual * np.exp(level))[:, faint]
+        sigma = np.hypot(1.4826 * np.nanmedian(apart) / np.exp(level), FLATNESS)
+    return factor
+
+
+# ---- sky -------------------------------------------------------------------------------------------------------------
+
+
+def block_medians(frame: Frame, block: int | None = None) -> np.ndarray:
+    """Medians float32 (ny // block, nx // block) of blocks of about `block` x `block` pixels, in the frame's unit; what is
+    left over at the ends of rows and columns is in none. None: 16 pixels, from 4 megapixels on 32; a narrow overlap of
+    two frames must hold several.
+
+    NaN where under half of a block is usable. Where that lies to one side, as at the edge of a frame, a pixel counts
+    together with the one opposite it in the block, so that a slope of the sky does not shift the median.
+    """
+    block = block or (16 if frame.data.size < 4e6 else 32)
+    usable = np.isfinite(frame.data) & ((frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) == 0)
+    rows, columns = (max(length // block, 1) for length in frame.shape)
+    size = [length // number for length, number in zip(frame.shape, (rows, columns), strict=True)]
+    data, usable = (_blocks(array, rows, columns) for array in (frame.data, usable))
+    whole = usable.all(axis=1)
+    part = np.flatnonzero((usable.mean(axis=1) >= 0.5) & ~whole)
+    out = np.full(rows * columns, np.nan, np.float32)
+    if whole.any():
+        out[whole] = np.median(data[whole], axis=1)
+    if len(part):
+        good, places = usable[part], (np.indices(size).reshape(2, -1) + 0.5).T / size - 0.5
+        aside = np.abs(good @ places / good.sum(axis=1, keepdims=True)).max(axis=1) > 0.02
+        good[aside] &= good[aside, ::-1]
+        enough = good.mean(axis=1) >= 0.25
+        out[part[enough]] = np.nanmedian(np.where(good, data[part], np.float32(np.nan))[enough], axis=1)
+    return out.reshape(rows, columns)
+
+
+def _blocks(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """(rows * columns, pixels of a block) of an image (ny, nx)."""
+    high, wide = array.shape[0] // rows, array.shape[1] // columns
+    parts = array[: rows * high, : columns * wide].reshape(rows, high, columns, wide)
+    return parts.swapaxes(1, 2).reshape(rows * columns, high * wide)
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """What to add to scale_i * frame_i so that all skies are the reference's.
+
+    terms  (m, k) of the polynomials 1, u, v, u^2 - 1/3, u v, v^2 - 1/3, as many as the order has; u = (x - x_i) / h_i
+           and v likewise run from -1 to 1 over frame i
+    frames (m, 4): x_i, y_i, and half its width and height [pix]; shape (ny, nx) of the grid
+    notes  (m,) text, "" where there is nothing to say
+    """
+
+    terms: np.ndarray
+    frames: np.ndarray
+    shape: tuple[int, int]
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, i: int) -> np.ndarray | np.float32:
+        """float32 (ny, nx), or a number where the order is constant or none, or the frame is the reference."""
+        terms = self.terms[i]
+        if not terms[1:].any():
+            return np.float32(terms[0])
+        x, y, wide, high = self.frames[i]
+        u, v = (np.arange(self.shape[1]) - x) / wide, (np.arange(self.shape[0]) - y) / high
+        across, along = terms[0] + terms[1] * u, terms[2] * v
+        if len(terms) == 3:
+            return across.astype(np.float32) + along.astype(np.float32)[:, None]
+        across, along = across + terms[3] * (u**2 - 1 / 3), along + terms[5] * (v**2 - 1 / 3)
+        crossed = np.multiply.outer((terms[4] * v).astype(np.float32), u.astype(np.float32))
+        crossed += across.astype(np.float32)
+        crossed += along.astype(np.float32)[:, None]
+        return crossed
+
+    def mean(self, i: int) -> float:
+        """Mean of what is added, over the frame."""
+        return float(self.terms[i, 0])
+
+
+def surfaces(
+    blocks: np.ndarray, scales: np.ndarray, reference: int, order: str, shape: tuple[int, int], noise: np.ndarray
+) -> Surfaces:
+    """The differences in sky between frames, fitted for all at once.
+
+        scale_i m_i(b) + S_i(b) = common(b),   S_reference = 0
+
+    blocks     m (m, by, bx), medians as `block_medians` gives them, NaN where unknown
+    scales     (m,) factors of flux; noise (m,) of a pixel of the sky of each frame, before it is scaled
+    reference  number of the frame whose sky all get
+    order      of S: "none", "constant", "plane", "surface" (of second order)
+    shape      (ny, nx) of the images
+
+    What is in all frames, as a nebula, is in `common` and falls out; blocks that differ (things that move, stars in
+    other seeing, single clouds) lose their weight. Slopes and bends are held by a weak spring: slopes are expected to be
+    within 3, bends within half a noise of a pixel from the middle of a frame to its edge. Blocks that overlap in full tell a
+    slope to a few thousandths of that and do not feel it; in a strip it keeps a plane from running away.
+
+    Frames that share no 3 blocks with the reference, also through others, get a constant: with it the median of the
+    least noisy of such a group that hang together is the reference's, which a note says.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"combine: background {order!r} is not one of {', '.join(ORDERS)}")
+    m, rows, columns = blocks.shape
+    k = max(ORDERS[order], 1)
+    scales, noise = np.asarray(scales, float), np.asarray(noise, float)
+    values = blocks * scales[:, None, None]
+    high, wide = shape[0] // rows, shape[1] // columns
+    while values.size * k > VALUES and min(values.shape[1:]) > 1:
+        values, high, wide = _coarser(values), 2 * high, 2 * wide
+    y, x = (np.indices(values.shape[1:]).reshape(2, -1) + 0.5) * np.array([[high], [wide]]) - 0.5
+    values = values.reshape(m, -1)
+    frames = _extents(np.isfinite(values), x, y, wide, high)
+    terms, notes = np.zeros((m, k)), [""] * m
+    if order == "none":
+        return Surfaces(terms, frames, shape, notes)
+    basis = _basis((x - frames[:, :1]) / frames[:, 2:3], (y - frames[:, 1:2]) / frames[:, 3:], k)
+    pixel = scales * noise
+    sigma = 1.2533 * pixel[:, None] / np.sqrt(high * wide)
+    prior = pixel[:, None] * np.array([np.inf, SLOPE, SLOPE, BEND, BEND, BEND])[:k]
+    known = np.isfinite(values)
+    group = joint.groups(known, min(FEWEST, values.shape[1]))
+    for number in np.unique(group):
+        members = np.flatnonzero(group == number)
+        near = reference in members
+        anchor = int(np.argmax(members == reference)) if near else int(np.argmin(pixel[members]))
+        if len(members) > 1:
+            terms[members] = joint.solve(values[members], sigma[members], basis[members], anchor, prior[members])
+        if near:
+            continue
+        level = np.median(values[members[anchor]][known[members[anchor]]]) if known[members[anchor]].any() else np.nan
+        base = np.median(values[reference][known[reference]]) if known[reference].any() else np.nan
+        told = np.isfinite(base - level)
+        terms[members, 0] += base - level if told else 0.0
+        for i in members:
+            notes[i] = (
+                "sky by its own level: no overlap with the reference"
+                if told
+                else "sky left as it is: too few good pixels"
+            )
+    return Surfaces(terms, frames, shape, notes)
+
+
+def _coarser(values: np.ndarray) -> np.ndarray:
+    """Means of 2x2 blocks (m, by // 2, bx // 2), NaN unless all four are known."""
+    m, rows, columns = values.shape
+    even = values[:, : rows // 2 * 2, : columns // 2 * 2]
+    return even.reshape(m, rows // 2, 2, columns // 2, 2).mean(axis=(2, 4))
+
+
+def _extents(known: np.ndarray, x: np.ndarray, y: np.ndarray, wide: float, high: float) -> np.ndarray:
+    """Middle and half sizes (m, 4) of the part of the grid that each frame's known blocks lie in."""
+    out = []
+    for places in known:
+        places = places if places.any() else np.ones_like(places)
+        out.append([*((a[places].max() + a[places].min()) / 2 for a in (x, y))])
+        out[-1] += [(a[places].max() - a[places].min() + size) / 2 for a, size in ((x, wide), (y, high))]
+    return np.array(out)
+
+
+def _basis(u: np.ndarray, v: np.ndarray, k: int) -> np.ndarray:
+    """The first k polynomials (m, k, n) at u, v (m, n)."""
+    all_six = (np.ones_like(u), u, v, u**2 - 1 / 3, u * v, v**2 - 1 / 3)
+    return np.stack(all_six[:k], axis=1)
