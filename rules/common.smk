@@ -145,7 +145,14 @@ def frames_of_stack(wildcards):
     if NIGHT.keeps("aligned"):
         return {"frames": [NIGHT.aligned(row) for row in rows]}
     lights = {"frames": [NIGHT.light(row) for row in rows], "sources": [NIGHT.light(row, "ecsv") for row in rows]}
-    return lights | nova_answers(rows)
+    fringes = [path for path in map(NIGHT.fringe, rows) if path]
+    return lights | nova_answers(rows) | ({"fringe": fringes} if fringes else {})
+
+
+def fringe_of(wildcards):
+    """The pattern of the sky that is taken off a light before it is aligned, where one is asked for."""
+    path = NIGHT.fringe(NIGHT.row(wildcards))
+    return {"fringe": path} if path else {}
 
 
 def nova_answers(rows):

@@ -1,4 +1,4 @@
-# The grid of a target, its lights on that grid, and one combined image per filter.
+# What of the sky stays on the detector, the grid of a target, its lights on that grid, and one combined image per filter.
 
 
 rule grid:
@@ -21,9 +21,34 @@ rule grid:
         "../scripts/grid.py"
 
 
+rule fringe:
+    input:
+        lights=lambda w: [NIGHT.light(row) for row in NIGHT.fringe_rows(w.night, w.camera, w.filter)],
+        sources=lambda w: [NIGHT.light(row, "ecsv") for row in NIGHT.fringe_rows(w.night, w.camera, w.filter)],
+    output:
+        f"{R}/masters/{{night}}/{{camera}}/fringe_{{filter}}.fits",
+    log:
+        f"{R}/logs/masters/{{night}}/{{camera}}/fringe_{{filter}}.log",
+    benchmark:
+        f"{R}/benchmarks/masters/{{night}}/{{camera}}/fringe_{{filter}}.tsv"
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes_of_pile("fringe"),
+    params:
+        options=NIGHT.fringe_options(),
+        made_from=lambda w: NIGHT.made_from(NIGHT.fringe_rows(w.night, w.camera, w.filter)),
+        code=code("fringe"),
+    message:
+        "fringes of {wildcards.night} in {wildcards.filter}"
+    script:
+        "../scripts/fringe.py"
+
+
 rule align:
     input:
         unpack(nova_of),
+        unpack(fringe_of),
         frame=lambda w: NIGHT.light(NIGHT.row(w)),
         sources=lambda w: NIGHT.light(NIGHT.row(w), "ecsv"),
         grid=f"{R}/aligned/{{target}}/grid.fits",

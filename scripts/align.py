@@ -12,4 +12,5 @@ with job.logged(snakemake):
         snakemake.params.options["interpolation"],
         snakemake.output[0],
         snakemake.input.get("nova"),
+        snakemake.input.get("fringe"),
     )

@@ -19,11 +19,11 @@ with job.logged(snakemake):
         grid = adapt_grid.read_grid(snakemake.input.grid)
         paths = snakemake.input.frames
         if "sources" in snakemake.input.keys():  # lights, where `keep` leaves out the aligned frames
-            answers = snakemake.input.get("nova") or [None] * len(paths)
+            further = [snakemake.input.get(name) or [None] * len(paths) for name in ("nova", "fringe")]
             paths = [
-                adapt_grid.place(light, table, grid, interpolation, f"{scratch}/{number}.fits", answer)
-                for number, (light, table, answer) in enumerate(
-                    zip(paths, snakemake.input.sources, answers, strict=True)
+                adapt_grid.place(light, table, grid, interpolation, f"{scratch}/{number}.fits", *more)
+                for number, (light, table, *more) in enumerate(
+                    zip(paths, snakemake.input.sources, *further, strict=True)
                 )
             ]
         inputs, dropped = combine.usable([(path, io.read_header(path)) for path in paths], io.read_frame)

@@ -270,6 +270,11 @@ def test_a_placement_that_is_not_known_well_is_told():
     assert "nothing tells" in " ".join(placing.words({"ALIGNED": "wcs", "ALIGNN": 0}))
 
 
+def test_a_frame_of_another_half_of_the_sky_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match="another half of the sky"):
+        align.align(a_frame(noise()), a_wcs(), a_wcs(crval=(215.0, -57.0)), (96, 110))
+
+
 # ---- real frames -----------------------------------------------------------------------------------------------------
 
 

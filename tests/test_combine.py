@@ -167,6 +167,15 @@ def test_all_weigh_the_same_where_that_is_asked_for():
     np.testing.assert_allclose(stacked(inputs, NO_STARS, weight="none", **PLAIN).inputs["weight"], 0.25)
 
 
+@pytest.mark.parametrize("method", ["median", "sum"])
+def test_what_knows_no_weights_is_not_said_to_be_weighted(method):
+    inputs = flat_inputs(4)
+    inputs[0].noise *= 10
+    stack = stacked(inputs, NO_STARS, method=method, **PLAIN)
+    np.testing.assert_allclose(stack.inputs["weight"], 0.25)
+    assert stack.frame.header["WEIGHTED"] == "none"
+
+
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e12])
 def test_the_unit_of_the_frames_does_not_matter(unit):
     frames = [exposed(np.full(SHAPE, SKY), k) for k in range(4)]
@@ -287,6 +296,24 @@ def test_a_frame_through_cloud_does_not_change_the_stars():
         scaling.fluxes(stacked(part).frame, STARS, 9.0) for part in (inputs, inputs[:2] + inputs[3:])
     )
     assert np.abs(with_cloud / without - 1)[FLUXES > 2e4].max() < 0.01
+
+
+@pytest.mark.parametrize("clouded", [1, 2])
+@pytest.mark.parametrize("stars", [2, 4, 8])
+def test_frames_that_show_no_star_take_no_light_from_a_sparse_field(stars, clouded):
+    """Such a frame has a place by its header; scaled by its exposure it would count as much as the others."""
+    clear = [1.0] * 3 + [0.0] * clouded
+    inputs = [an_input(exposed(expected(transparency=t), k), f"f{k}") for k, t in enumerate(clear)]
+    stack = stacked(inputs, STARS[:stars])
+    flux, truth = (scaling.fluxes(f, STARS[:12], 9.0) for f in (stack.frame, inputs[0].read()))
+    assert abs(np.median(flux / truth) - 1) < 0.01
+    assert all("transparency 0.0" in note for note in stack.inputs["note"][3:])
+
+
+def test_a_frame_that_shows_no_star_is_no_reference():
+    inputs = [an_input(exposed(expected(transparency=t), k), f"f{k}") for k, t in enumerate([1.0, 1.0, 0.0])]
+    inputs[2].noise /= 2
+    assert stacked(inputs, STARS[:4], reference="of another filter").frame.header["PHOTREF"] != "f2"
 
 
 def test_half_the_exposure_is_no_cloud():
@@ -415,6 +442,14 @@ def test_pixel_bad_in_all_frames_is_still_marked():
     assert stack.frame.data[50, 60] == pytest.approx(250.0)
 
 
+def test_a_value_without_sigma_does_not_count():
+    frames = [exposed(np.full(SHAPE, SKY), k) for k in range(3)]
+    frames = [f.with_(common=np.full(SHAPE, 50, np.uint8)) for f in frames]
+    frames[1].sigma[50, 60] = np.nan
+    stack = stacked([an_input(f, f"f{k}") for k, f in enumerate(frames)], NO_STARS, **PLAIN)
+    assert np.isfinite(stack.frame.sigma).all() and stack.coverage[50, 60] == 2
+
+
 def test_pixel_that_no_frame_has_whole_carries_what_spoilt_it():
     bits = {0: Mask.SATURATED, 1: Mask.BAD, 2: Mask.COSMIC_RAY}
     stack = stacked(masked_inputs(3, bits), NO_STARS, **PLAIN)
@@ -494,6 +529,24 @@ def test_reference_is_the_named_frame_else_the_deepest():
     frames = [exposed(expected(transparency=t), k) for k, t in enumerate((0.7, 1.0, 0.8))]
     inputs = [an_input(f, f"f{k}") for k, f in enumerate(frames)]
     assert stacked(inputs, reference="f2").frame.header["PHOTREF"] == "f2"
+    assert stacked(inputs, reference="of another filter").frame.header["PHOTREF"] == "f1"
+
+
+def test_a_frame_that_shows_a_corner_is_no_reference():
+    """Its few stars may be the brightest, but most of the others' skies would have nothing to be compared to."""
+    frames = [exposed(expected(), k) for k in range(4)]
+    data, mask = np.full(SHAPE, np.nan, np.float32), np.full(SHAPE, Mask.NO_DATA, np.uint8)
+    data[:60, :130], mask[:60, :130] = frames[2].data[:60, :130], 0
+    frames[2] = frames[2].with_(data=data, mask=mask)
+    inputs = [an_input(f, f"f{k}", noise=12.0 if k == 2 else 18.7) for k, f in enumerate(frames)]
+    assert stacked(inputs, reference="of another filter").frame.header["PHOTREF"] != "f2"
+
+
+def test_the_deepest_frame_is_told_by_stars_that_frames_share():
+    """A frame whose faint stars are lost, here to bad pixels, does not show brighter ones."""
+    frames = [exposed(expected(transparency=t), k) for k, t in enumerate((0.7, 1.0, 0.8))]
+    frames[0] = frames[0].with_(mask=np.where(COLUMNS > 150, Mask.BAD, 0).astype(np.uint8))
+    inputs = [an_input(f, f"f{k}", noise=18.7) for k, f in enumerate(frames)]
     assert stacked(inputs, reference="of another filter").frame.header["PHOTREF"] == "f1"
 
 
@@ -609,7 +662,9 @@ def test_the_mean_date_goes_with_the_exposures():
 
 
 def test_frames_without_a_date_have_none():
-    assert products.dates([fits.Header(), fits.Header({"DATE-OBS": "yesterday"})]) == {}
+    assert (
+        products.dates([fits.Header({"DATE-OBS": text}) for text in ("", "yesterday", "2025-11-14", "20251114")]) == {}
+    )
 
 
 @pytest.mark.parametrize("n", [1, 4])
@@ -618,6 +673,13 @@ def test_the_header_has_nothing_of_a_single_frame(n):
     for key in ("FLFRAME", "AIRMASS", "SKYLEVEL", "ALIGNX", "NCOSMIC", "FLTRY1"):
         assert key not in header
     assert (header["OBJECT"], header["FILTER"], header["GAIN"]) == ("M 34", "V", 1.5)
+
+
+def test_a_target_that_frames_spell_differently_keeps_its_name():
+    inputs = with_headers(3)
+    inputs[1].header["OBJECT"], inputs[2].header["FILTER"] = "M34", "Johnson V"
+    header = stacked(inputs, NO_STARS, **PLAIN).frame.header
+    assert (header["OBJECT"], header["FILTER"]) == ("M 34", "V")
 
 
 def test_what_only_some_frames_say_is_not_said_of_the_stack():
@@ -706,7 +768,9 @@ def test_threads_change_no_bit():
 
 # --- Transparency -----------------------------------------------------------------------------------------------------
 def transparencies(n, **options):
-    inputs = [an_input(exposed(expected(transparency=t), seed, name=f"f{seed}"), f"f{seed}") for seed, t in enumerate(n)]
+    inputs = [
+        an_input(exposed(expected(transparency=t), seed, name=f"f{seed}"), f"f{seed}") for seed, t in enumerate(n)
+    ]
     for one, t in zip(inputs, n, strict=True):
         one.header["MAGZERO"] = 20.0 + 2.5 * np.log10(t) + (0.05 if one is inputs[0] else 0.0)
     return combine.combine(inputs, STARS, "f0", **options).inputs["transparency"]
@@ -720,3 +784,14 @@ def test_transparency_is_by_the_stars_where_they_tell_it():
 def test_transparency_is_by_the_catalogue_where_flux_is_not_compared():
     found = transparencies([1.0, 0.6, 0.9], scale="exposure")
     np.testing.assert_allclose(found / found[0], np.array([1.0, 0.6, 0.9]) / [1, 1.047, 1.047], rtol=0.01)
+
+
+def test_a_frame_whose_stars_tell_nothing_takes_nobody_elses_transparency():
+    """A limit must find the cloud in one frame also where all stars of another are saturated."""
+    frames = [exposed(expected(transparency=t), k) for k, t in enumerate([1.0, 0.6, 0.9, 0.95, 1.0])]
+    frames[4] = frames[4].with_(mask=np.where(starlight(3.0) > 20, Mask.SATURATED, 0).astype(np.uint8))
+    inputs = [an_input(frame, f"f{k}", noise=18.7) for k, frame in enumerate(frames)]
+    stack = combine.combine(inputs, STARS, "f0", limits={"transparency": 0.8})
+    told = dict(zip(stack.inputs["name"], stack.inputs["transparency"], strict=True))
+    assert told["f1"] == pytest.approx(0.6, abs=0.04) and np.isnan(told["f4"])
+    assert stack.inputs["name"][-1] == "f1" and stack.inputs["note"][-1].startswith("left out, transparency")

@@ -169,6 +169,19 @@ def test_options_that_need_a_solution_say_so_without_one():
     assert "extent: all, north_up: True does nothing" in words[0]
 
 
+def test_a_named_reference_without_a_solution_says_so_where_others_have_one():
+    _, _, words = chosen(
+        [light_header(name="a"), light_header(a_wcs(), "b", FLSOLVED=True)], extent="all", reference="a"
+    )
+    assert words == ["grid: extent: all does nothing: the reference a is not solved"]
+
+
+def test_a_light_of_the_other_side_of_the_sky_is_named_with_its_distance():
+    heads = [light_header(a_wcs(crval=c), n, FLSOLVED=True) for c, n in (((35.0, 57.0), "b"), ((215.0, -57.0), "a"))]
+    _, names, words = chosen(heads, extent="all", reference="b")
+    assert names == ["b"] and "nan" not in words[0] and "Not covered: a" in words[0]
+
+
 # ---- stars of many lights --------------------------------------------------------------------------------------------
 
 

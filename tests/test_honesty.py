@@ -180,6 +180,21 @@ def test_without_what_is_shared_sigma_would_be_too_small():
     assert np.std((frame.data - SKY) / frame.sigma) > 1.1
 
 
+@pytest.mark.parametrize("method", ["average", "sum"])
+def test_sigma_is_true_where_the_masters_share_differs_from_frame_to_frame(method):
+    """Two quiet frames whose noise is mostly the masters', four loud ones: a sum does not know the weights."""
+    rng = np.random.default_rng(8)
+    master, frames = rng.normal(0, 10, SHAPE), []
+    for number, own in enumerate((5.0, 5.0, 40.0, 40.0, 40.0, 40.0)):
+        sigma = np.hypot(own, 10.0)
+        header = at(0, 0, FLFRAME=f"f{number:02d}", SKYNOISE=float(sigma), BUNIT="electron")
+        image = (SKY + master + rng.normal(0, own, SHAPE)).astype(np.float32)
+        share = np.full(SHAPE, round(255 * 100 / sigma**2), np.uint8)
+        frames.append(Frame(image, header, np.full(SHAPE, sigma, np.float32), None, "electron", share))
+    frame = stacked(frames, method=method).frame
+    assert np.std(frame.data) / np.median(frame.sigma) == pytest.approx(1, abs=0.03)
+
+
 @pytest.mark.parametrize("dither", [False, True])
 def test_odd_and_even_frames_differ_as_sigma_says(dither):
     header = stacked(lights(dither)).frame.header

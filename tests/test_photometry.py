@@ -138,3 +138,14 @@ def test_fwhm_is_told_on_the_sky():
 def test_a_row_of_the_table_says_why_there_is_no_stack():
     row = photometry.row({"FLSTATUS": "dropped", "FLREASON": "no usable frame"})
     assert row["note"] == "no usable frame" and row["depth_mag"] == ""
+
+
+def test_a_band_may_have_any_name():
+    """Of greek letters too, which no FITS header holds."""
+    from astropy.io import fits
+
+    header = fits.Header({"EXPTIME": EXPOSURE, "DEPTHINS": -3.0})
+    table, stars, wcs = a_field()
+    header.extend(wcs.to_header())
+    header.update(photometry.stack_cards(header, table, stars, {}, {"band": "H\u03b1", "colour_term": 0.0}))
+    assert header["DEPTHBND"] == "H?" and "MAGZERO" in header

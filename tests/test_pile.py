@@ -396,7 +396,7 @@ def test_the_limit_of_memory_is_kept(method, megabytes):
 
 
 LARGE = """
-import resource, sys, zlib
+import sys, zlib
 sys.path.insert(0, {scripts!r})
 import numpy as np
 from astropy.io import fits
@@ -416,11 +416,15 @@ def frames():
 master = masters.master_bias(frames(), 60, float(sys.argv[1]) * 1e6, method="median", clip="sigclip", low=4, high=4)
 assert master.header["NCOMBINE"] == 60
 print(*(zlib.crc32(part) for part in (master.data, master.sigma, master.mask, master.count)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+# Not ru_maxrss: that begins with the size of the process which started this one.
+with open("/proc/self/status") as status:
+    print(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024)
 """
 
 
 def test_60_frames_of_2048x2048_keep_a_limit_of_300_megabytes_and_every_bit():
+    if not Path("/proc/self/status").exists():
+        pytest.skip("nothing tells the memory of a process here")
     code = LARGE.format(scripts=str(Path(pile.__file__).parents[1]))
     jobs = [
         subprocess.Popen([sys.executable, "-c", code, limit], stdout=subprocess.PIPE, text=True)

@@ -317,3 +317,11 @@ def test_an_odd_number_of_rows_and_columns_is_searched_to_its_edge():
         held.add(rng.normal(SKY, NOISE, shape) + light, np.full(shape, NOISE), np.zeros(shape, np.uint8))
     marks(held, np.full(4, 3.0))
     assert (held.image(1)[2][:, -1] == rejection.TRAIL).mean() > 0.95
+
+
+@pytest.mark.filterwarnings("error")
+def test_frames_without_a_good_pixel_have_no_trails():
+    held = pile.Pile((40, 50), 3)
+    for _ in range(3):
+        held.add(np.ones((40, 50)), np.ones((40, 50)), np.full((40, 50), pile.POOR))
+    assert marks(held, np.full(3, 3.0)).tolist() == [0, 0, 0]

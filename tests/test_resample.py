@@ -336,6 +336,14 @@ def test_pixels_without_a_value_do_not_leak_into_their_neighbours(kernel, shift)
     assert np.isnan(out.data[~good]).all() and np.isnan(out.sigma[~good]).all()
 
 
+@pytest.mark.parametrize("kernel", ["cubic", "nearest"])
+def test_a_grid_half_a_pixel_off_finds_the_masters_share_up_to_the_edge(kernel):
+    """There rounding decides on which pixel the last column lies, and whether on any."""
+    frame = a_frame(noise(), 3.0).with_(common=np.full(SHAPE, 40, np.uint8))
+    out = align.align(frame, a_wcs(), shifted(0.5, 0.5), SHAPE, kernel)
+    assert set(np.unique(out.common[np.isfinite(out.data)])) == {40}
+
+
 def test_the_masters_share_is_that_of_the_nearest_pixel():
     share = np.random.default_rng(2).integers(0, 255, SHAPE).astype(np.uint8)
     out = align.align(a_frame(noise(), 3.0).with_(common=share), a_wcs(), shifted(30.4, -2.3), SHAPE)

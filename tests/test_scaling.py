@@ -103,6 +103,28 @@ def test_of_no_star_there_is_no_flux():
     assert scaling.fluxes(frame_of(starlight(3.0)), STARS[:0], 5.0).shape == (0,)
 
 
+def test_many_wide_stars_do_not_take_much_memory():
+    """Rings of sky of 25 pixels' FWHM hold 60,000 pixels each."""
+    import tracemalloc
+
+    stars = np.zeros(60, STARS.dtype)
+    stars["x"], stars["y"] = np.random.default_rng(1).uniform(250, 750, (2, 60))
+    frame = frame_of(np.random.default_rng(2).normal(300, 17, (1000, 1000)))
+    tracemalloc.start()
+    scaling.fluxes(frame, stars, scaling.APERTURE * 25)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 60e6
+
+
+def test_fluxes_do_not_depend_on_what_else_is_measured():
+    frame = frame_of(noisy(starlight(3.0) + SKY, 1))
+    together = scaling.fluxes(frame, STARS, 7.5)
+    np.testing.assert_array_equal(
+        together, [scaling.fluxes(frame, STARS[i : i + 1], 7.5)[0] for i in range(len(STARS))]
+    )
+
+
 # ---- scales ----------------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +239,27 @@ def test_scale_by_exposure_and_none_where_asked_for():
     exposure = np.array([60.0, 20.0, 0.0])
     assert scaling.scales(np.zeros((3, 0)), exposure, 0, "exposure")[0].tolist() == [1.0, 3.0, 1.0]
     assert scaling.scales(np.zeros((3, 0)), exposure, 0, "none")[0].tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("how", ["exposure", "stars"])
+def test_an_exposure_that_is_not_known_is_noted_where_it_would_scale(how):
+    flux = observed([1.0, 1.0, 1.0]) if how == "stars" else np.zeros((3, 0))
+    if how == "stars":
+        flux[2] = np.nan
+    factors, notes = scaling.scales(flux, [60.0, 30.0, 0.0], 0, how)
+    assert factors[2] == 1.0 and "exposure is not known" in notes[2] and "not known" not in notes[1]
+
+
+def test_stars_too_faint_for_a_short_exposure_leave_the_scale_to_it():
+    """No star of the reference is to be expected there: that none is seen tells nothing of cloud."""
+    flux = np.array([np.full(6, 900.0), [50.0, -80.0, -20.0, 30.0, -60.0, -10.0]])
+    factors, notes = scaling.scales(flux, [600.0, 6.0], 0)
+    assert factors[1] == pytest.approx(100) and notes[1].startswith(scaling.BY_EXPOSURE)
+
+
+def test_a_frame_without_any_light_has_a_finite_scale():
+    factors, notes = scaling.scales([[900.0] * 6, [0.0] * 6], [60.0, 60.0], 0)
+    assert 1000 < factors[1] < np.inf and "missing" in notes[1]
 
 
 def test_another_way_of_scaling_is_an_error():

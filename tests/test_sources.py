@@ -46,6 +46,19 @@ def paired(table, x, y):
 # ---- positions and fluxes --------------------------------------------------------------------------------------------
 
 
+def test_a_cluster_that_hangs_together_is_taken_apart():
+    """sep by itself gives up beyond 1024 peaks in one source."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(1)
+    image, stars = np.random.default_rng(2).normal(100, 1, (1200, 1200)), np.zeros((1200, 1200))
+    distance, angle = np.abs(rng.normal(0, 200, 30_000)), rng.uniform(0, 2 * np.pi, 30_000)
+    x, y = (np.clip(600 + distance * f(angle), 2, 1197).astype(int) for f in (np.cos, np.sin))
+    np.add.at(stars, (y, x), 10 ** rng.uniform(2.5, 5, 30_000))
+    frame = Frame((image + gaussian_filter(stars, 1.3)).astype(np.float32), fits.Header())
+    assert len(sources.detect(frame)[0]) > 1500
+
+
 def test_every_star_is_found_once_and_nothing_else():
     image, x, y, _ = painted()
     table, sky = sources.detect(a_frame(image))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import align, io, job, nova, placing
+from . import align, fringe, io, job, nova, placing
 from . import grid as grids
-from .frame import Unusable
+from .frame import MASTER_NAME, Unusable
 
 
 def choose(paths, answers, options: dict, output) -> None:
@@ -35,10 +35,11 @@ def read_grid(path):
     return None if io.is_dropped(head) else grids.grid_from(head, io.read_extension(path, "STARS"))
 
 
-def place(light, sources, grid, interpolation: str, output, answer=None) -> str:
+def place(light, sources, grid, interpolation: str, output, answer=None, fringes=None) -> str:
     """Write a light's file aligned to a grid, or the mark of a dropped frame; returns the path `output`.
 
-    answer  file of what a server says about the light (see `nova`), where it was asked
+    answer   file of what a server says about the light (see `nova`), where it was asked
+    fringes  file of the pattern that is taken off first (see `fringe`), where it is to be
     """
     head = nova.light_header(light, answer)
     with job.dropping(lambda reason: io.write_dropped(output, "align", reason, head)):
@@ -47,11 +48,29 @@ def place(light, sources, grid, interpolation: str, output, answer=None) -> str:
             return output
         if grid is None:
             raise Unusable("the target has no grid, since none of its lights could be used")
-        frame = align.onto(io.read_frame(light).with_(header=head), io.read_table(sources), grid, interpolation)
+        table = io.read_table(sources)
+        frame = _without_fringes(io.read_frame(light).with_(header=head), fringes, table)
+        frame = align.onto(frame, table, grid, interpolation)
         print(*placing.words(frame.header), sep="\n")
         _tell_lost(frame.header)
         io.write_frame(output, frame)
     return output
+
+
+def _without_fringes(frame, path, table):
+    """A light less the pattern in a file; as it is where there is none, or none that fits."""
+    if path is None:
+        return frame
+    if io.is_dropped(head := io.read_header(path)):
+        print(f"fringes stay in it: {io.dropped_reason(head)}")
+        return frame
+    name = str(path).split("/masters/")[-1].removesuffix(".fits")
+    try:
+        frame = fringe.subtract(frame, io.read_frame(path).with_({MASTER_NAME: name}), table)
+        print(*fringe.words(frame), sep="\n")
+    except ValueError as error:
+        print(f"fringes stay in it: {error}")
+    return frame
 
 
 def _tell_lost(header) -> None:

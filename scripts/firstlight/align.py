@@ -39,10 +39,13 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
     Flux is conserved: values are multiplied by the area of a grid pixel in frame pixels, at its place. The variance is
     the sum of the squared weights times the variances; a mask bit is set where flagged pixels have more than 10 % of the
     sum of absolute weights; `common` is the nearest pixel's. Outside of the frame data are NaN with the bit NO_DATA.
+    Raises ValueError for an unknown interpolation, and for a frame of another half of the sky.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r} is not known: {', '.join(INTERPOLATIONS)}?")
     positions = resample.Positions(wcs, grid_wcs, shape, frame.shape)
+    if not np.isfinite(positions.x).any():
+        raise ValueError("the frame lies on another half of the sky than the grid: another target under the same name?")
     usable = np.isfinite(frame.data)
     # What stands in for missing values leaks into neighbours, up to the mask's 10 %: so it must look like the sky.
     data = frame.data if usable.all() else np.where(usable, frame.data, np.float32(np.nanmedian(frame.data)))
@@ -81,7 +84,8 @@ def _by_kernel(frame: Frame, positions, kernel: str, widest: float | None) -> Fr
             out.sigma[rows, columns] = np.where(inside, np.sqrt(variances) * area, np.float32(np.nan))
         out.mask[rows, columns] = np.where(inside, bits, np.uint8(Mask.NO_DATA))
         if out.common is not None:
-            at = [np.where(inside, np.floor(p + 0.500001), 0).astype(np.intp) for p in (y, x)]
+            places = zip((y, x), frame.shape, strict=True)
+            at = [np.clip(resample.nearest(np.where(inside, p, 0)), 0, size - 1) for p, size in places]
             out.common[rows, columns] = np.where(inside, frame.common[tuple(at)], np.uint8(0))
     return out
 

@@ -131,7 +131,7 @@ def combine(
     photometric_reference  name of the frame whose flux scale and sky the stack takes, if it is among the inputs; else
                 the frame that would weigh most
     scale       "stars", "catalogue", "exposure" or "none", see `scaling.scales`
-    weight      one number per frame: "noise": 1 / (scale x sky noise)^2; "noise+fwhm": that over FWHM^2; "none"
+    weight      one number per frame of an average: "noise": 1 / (scale x sky noise)^2; "noise+fwhm": that over FWHM^2; "none"
     background  difference to the other frames in sky that is taken out, see `scaling.surfaces`
     clip        "auto": values are measured against what is known of their own noise and of the centre's, with limits that
                 fit the number of frames, and what one frame alone has of light is looked for (`rejection`, `trails`);
@@ -146,11 +146,11 @@ def combine(
         raise Unusable("no usable frame to combine")
     shape = _measure(inputs, stars, scale, threads)
     inputs, left_out, reference = _selected(inputs, photometric_reference, scale, limits or {})
+    weight = weight if method == "average" else "none"
     weights = _weigh(inputs, weight)
     shared = honesty.shared([one.header for one in inputs], np.stack([one.seen for one in inputs]), shape)
     noises, shares = np.array([(one.scale * one.noise, one.common) for one in inputs]).T
-    counting = weights if method == "average" else np.ones(len(inputs))
-    common = merging.common(shared, counting, noises, shares)
+    common = merging.common(shared, weights, noises, shares)
     with pile.Pile(shape, len(inputs), memory) as held:
         bits, share = _fill(held, inputs, _surfaces(inputs, reference, background, shape), common, threads)
         if clip in ("auto", "sigclip"):
@@ -222,16 +222,21 @@ def _selected(inputs: list[Input], wanted: str, scale: str, limits: dict):
 
 
 def _reference(inputs: list[Input], wanted: str) -> Input:
+    """The photometric reference: the frame of that name; else of those that cover at least half of what any covers the one
+    whose stars stand out most."""
     named = [one for one in inputs if one.name == wanted]
     if named:
         return named[0]
 
-    def depth(one):
-        known = np.isfinite(one.flux)
-        brightness = np.nanmedian(one.flux) if known.sum() >= 3 else one.exposure
-        return float(brightness) / max(one.noise, 1e-9) / (one.fwhm or 10.0), one.name
-
-    return max(inputs, key=depth)
+    # One that shows a corner of the grid would leave the others' skies with little to be compared to.
+    covered = [np.isfinite(one.blocks).sum() for one in inputs]
+    bright = scaling.brightness(np.stack([one.flux for one in inputs]), np.array([one.exposure for one in inputs]))
+    depths = [
+        (float(light) / max(one.noise, 1e-9) / (one.fwhm or 10.0), one.name, one)
+        for one, light, blocks in zip(inputs, bright, covered, strict=True)
+        if blocks >= 0.5 * max(covered)
+    ]
+    return max(depths, key=lambda depth: depth[:2])[2]
 
 
 def _bring_to_scale(inputs: list[Input], reference: Input, how: str) -> None:
@@ -240,11 +245,10 @@ def _bring_to_scale(inputs: list[Input], reference: Input, how: str) -> None:
     zero = np.array([float(one.header.get("MAGZERO") or np.nan) for one in inputs])
     flux = np.stack([one.flux for one in inputs])
     factors, notes = scaling.scales(flux, exposure, inputs.index(reference), how, zero)
-    # Stars tell the transparency a few times better than zero points, where they tie all frames to each other.
-    by_flux = how in ("stars", "catalogue") and not any(scaling.BY_EXPOSURE in note for note in notes)
-    clear = selection.transparencies(
-        factors if by_flux else np.full(len(inputs), np.nan), exposure, None if by_flux else zero
-    )
+    # Stars tell the transparency a few times better than zero points, but only of frames that they tie to each other.
+    tied = np.array([how in ("stars", "catalogue") and scaling.BY_EXPOSURE not in note for note in notes])
+    by_flux = tied.all() or (tied.any() and not np.isfinite(zero).all())
+    clear = selection.transparencies(np.where(tied, factors, np.nan), exposure, None if by_flux else zero)
     for one, factor, note, part in zip(inputs, factors, notes, clear, strict=True):
         one.scale, one.note, one.transparency = float(factor), note, float(part)
 
@@ -299,13 +303,12 @@ def _fill(held: pile.Pile, inputs: list[Input], surfaces: scaling.Surfaces, comm
         frame, one = inputs[number].read(), inputs[number]
         return frame, merging.on_scale(frame, one.scale, surfaces.of(number), one.noise)
 
-    for one, (frame, parts) in zip(
-        inputs, merging.side_by_side(prepare, list(range(len(inputs))), threads), strict=True
-    ):
+    frames = merging.side_by_side(prepare, list(range(len(inputs))), threads)
+    for weight, (frame, parts) in zip(common.weights, frames, strict=True):
         held.add(*parts)
         bits.add(frame.mask, parts[2])
         if share is not None:
-            share.add(one.weight, parts[1], frame.common, parts[2])
+            share.add(weight, parts[1], frame.common, parts[2])
     return bits, None if share is None else share.image()
 
 

@@ -102,7 +102,12 @@ def choose(lights: list[Light], read_table, options: dict) -> tuple[Grid, list[s
             for key in ("extent", "north_up", "scale")
             if options.get(key) not in (None, False, "reference")
         ]
-        words = [f"grid: {', '.join(asked)} does nothing: no light is solved"] if asked else []
+        why = (
+            f"the reference {best.name} is not solved"
+            if any(light.solved for light in lights)
+            else "no light is solved"
+        )
+        words = [f"grid: {', '.join(asked)} does nothing: {why}"] if asked else []
         return _pixels_of(best, read_table(best)), [best.name], words
     covers = [best]
     if options.get("extent") == "all":
@@ -213,9 +218,10 @@ def _plane(covers: list[Light], north_up: bool, scale: float | None):
     words = []
     if fitting < len(covers):
         out = ", ".join(light.name for light in covers[fitting:])
+        would = f"{pixels[-1]:.3g} pixels" if np.isfinite(pixels[-1]) else "half of the sky"
         words = [
-            f"grid: extent: all would make {pixels[-1]:.3g} pixels, more than {LARGEST} times those of {best.name}: two "
-            f"fields under one name? Not covered: {out}; a larger grid: scale makes room for them"
+            f"grid: extent: all would make {would}, more than {LARGEST} times the pixels of {best.name}: two fields under one "
+            f"name? Not covered: {out}; a larger grid: scale makes room for them"
         ]
     covers = covers[:fitting]
     if north_up:

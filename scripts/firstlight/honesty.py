@@ -7,9 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from .resample import KERNELS, RADII
+
 MASTERS = ("BIASCOR", "DARKCOR", "FLATCOR")  # cards of a light that name its masters
 LATTICE = 5  # points of the grid along each axis, at which the places of frames on the detector are compared
-RADII = (1, 2, 3, 5, 10)  # pixels, of the circles that NCORR01 ... NCORR10 are for
 BLOCK = 8  # pixels, side of the squares in which half stacks are compared beside single pixels
 BLOCK_RADIUS = BLOCK / np.sqrt(np.pi)  # of the circle that holds as many pixels
 PIXELS_OF_STAR = 5  # radius of the circle that depth is told in
@@ -53,8 +54,8 @@ def correlation(distance: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _autocorrelation() -> tuple[float, np.ndarray]:
     step = 0.01
-    u = np.abs(np.arange(-2, 2 + step / 2, step))
-    kernel = np.where(u < 1, 1.5 * u**3 - 2.5 * u**2 + 1, -0.5 * u**3 + 2.5 * u**2 - 4 * u + 2)
+    half, cubic = KERNELS["cubic"]
+    kernel = cubic(np.arange(-half, half + step / 2, step))
     both = np.correlate(kernel, kernel, "full")[len(kernel) - 1 :]
     return step, both / both[0]
 
@@ -116,8 +117,7 @@ def shared(headers: list, seen: np.ndarray, shape: tuple[int, int]) -> Shared:
     places = np.stack([on_detector(header, points) for header in headers])
     m = len(headers)
     alike, overlap = np.tile(np.eye(m), (1 + len(RADII), 1, 1)), np.eye(m)
-    same = np.array([[_same_masters(a, b) for b in headers] for a in headers], float).reshape(m, m)
-    np.fill_diagonal(same, 1.0)
+    same = _same_masters(headers)
     for i in range(m):
         both = seen[i] & seen[i + 1 :]
         apart = places[i] - places[i + 1 :]
@@ -131,10 +131,14 @@ def shared(headers: list, seen: np.ndarray, shape: tuple[int, int]) -> Shared:
     return Shared(alike, same, overlap, bool(np.isfinite(places).all()))
 
 
-def _same_masters(a, b) -> float:
-    pairs = [(str(a.get(key) or ""), str(b.get(key) or "")) for key in MASTERS]
-    used = [one == other for one, other in pairs if one or other]
-    return sum(used) / len(used) if used else 0.0
+def _same_masters(headers: list) -> np.ndarray:
+    """(m, m): of the masters that one of two frames has, the share that is the same; 1 on the diagonal."""
+    names = np.array([[str(header.get(key) or "") for key in MASTERS] for header in headers])
+    one, other = names[:, None], names[None]
+    used = (one != "") | (other != "")
+    same = ((one == other) & used).sum(axis=2) / np.maximum(used.sum(axis=2), 1)
+    np.fill_diagonal(same, 1.0)
+    return same
 
 
 def excess(shared: Shared, amounts: np.ndarray, radius: float = 0.0) -> float:
@@ -259,12 +263,3 @@ def factors_of_stack(factors: np.ndarray, weights: np.ndarray, noises: np.ndarra
     total = amount.sum(axis=0)
     with np.errstate(invalid="ignore"):
         return np.sqrt((amount * np.nan_to_num(factors) ** 2).sum(axis=0) / np.where(total > 0, total, np.nan))
-
-
-def factor_cards(factors: np.ndarray) -> dict:
-    """Header cards of a stack's factors."""
-    return {
-        f"NCORR{radius:02d}": (round(float(factor), 4), f"noise in {radius} pix circle over pixels' sigmas")
-        for radius, factor in zip(RADII, factors, strict=True)
-        if np.isfinite(factor)
-    }

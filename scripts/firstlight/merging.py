@@ -105,13 +105,13 @@ def side_by_side(work: Callable, things: list, threads: int) -> Iterator:
 def on_scale(frame: Frame, scale: float, surface, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """scale x data + surface, its sigma (`noise` where the frame has none), and flags for a pile."""
     value = frame.data * np.float32(scale) + surface
-    absent = ~np.isfinite(value)
-    poor = (frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0
     sigma = frame.sigma if frame.sigma is not None else np.full(frame.shape, noise, np.float32)
-    sigma = sigma * np.float32(abs(scale))
-    flags = np.where(absent, pile.ABSENT, np.where(poor, pile.POOR, pile.GOOD)).astype(np.uint8)
-    if absent.any():
-        value, sigma = np.where(absent, np.float32(0), value), np.where(absent, np.float32(0), sigma)
+    sigma = sigma * np.float32(scale)
+    poor = (frame.mask & np.uint8(Mask.UNUSABLE | Mask.SATURATED)) != 0
+    flags = np.where(poor, np.uint8(pile.POOR), np.uint8(pile.GOOD))
+    known = np.isfinite(value) & np.isfinite(sigma)
+    if not known.all():
+        value[~known], sigma[~known], flags[~known] = 0, 0, pile.ABSENT
     return value, sigma, flags
 
 

@@ -11,7 +11,7 @@ from . import catalogue, library, match, matches, raw
 from . import fields as cones
 from .frame import printable
 from .frames import Table, table_text
-from .groups import Master
+from .groups import Master, in_time
 from .header import mask_files
 from .provenance import content_identity, identity
 
@@ -66,6 +66,20 @@ class Night:
         """Path of a target's grid."""
         return f"{self.results}/aligned/{target}/grid.fits"
 
+    def fringe(self, row) -> str | None:
+        """Path of the pattern of the sky that is taken off a light; None where none is to be."""
+        wanted = self.config["fringe"]["filters"]
+        if not {"all", row.filter, row.band} & set(wanted):
+            return None
+        return f"{self.results}/masters/{row.night}/{row.camera}/fringe_{row.filter}.fits"
+
+    def fringe_rows(self, night: str, camera: str, filter: str) -> list:
+        """The lights, of all targets, that such a pattern is measured on, in order of time."""
+        rows = self.plan.lights.values()
+        return sorted(
+            (row for row in rows if (row.night, row.camera, row.filter) == (night, camera, filter)), key=in_time
+        )
+
     def catalogue(self, target: str) -> str | None:
         """Path of a target's catalogue; None where there is to be none."""
         return f"{self.results}/catalogues/{target}.ecsv" if self._catalogue else None
@@ -116,6 +130,7 @@ class Night:
         )
         aligned = [self.aligned(row) for row in rows] if self.keeps("aligned") else []
         grids = [self.grid(target) for target in self.plan.targets]
+        fringes = sorted({path for path in map(self.fringe, rows) if path})
         catalogues = [path for path in map(self.catalogue, self.plan.targets) if path]
         attempts = [self.attempts(row) for row in rows]
         nova = [self.nova(row) for row in rows] if self.asks_nova else []
@@ -126,6 +141,7 @@ class Night:
         previews = [f"{path}.{suffix}" for path in previews for suffix in ("png", "tiff")]
         return (
             masters
+            + fringes
             + catalogues
             + lights
             + attempts
@@ -295,6 +311,10 @@ class Night:
             "photometry": band,
         }
 
+    def fringe_options(self) -> dict:
+        """Options of the rule fringe: its section without the filters, so that one more makes nothing else anew."""
+        return {key: value for key, value in self.config["fringe"].items() if key != "filters"}
+
     def picture_options(self) -> dict:
         """Options of the rule picture, in the names of its function."""
         options = dict(self.config["picture"])
@@ -377,6 +397,12 @@ class Night:
         way_on = "going on without" if self.config["missing"] == "allow" else f"missing: {self.config['missing']}"
         words = library.words(self._ready)
         words += [f"{sentence}; {way_on}" for sentence in self.plan.missing]
+        there = {name for row in self.plan.lights.values() for name in (row.filter, row.band)}
+        words += [
+            f"fringe: filters: {name}: no light is in it"
+            for name in self.config["fringe"]["filters"]
+            if name not in there | {"all"}
+        ]
         notes, most = self.plan.notes(), 12
         words += notes[:most] + ([f"and {len(notes) - most} more notes, see matches.csv"] if len(notes) > most else [])
         return words + [f"{row.path}: left out, {reason}" for row, reason in self.plan.left_out]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import astrometry
+from .frame import printable
 
 FEWEST = 3  # stars that a zero point is believed of
 FAINTEST = 10.0  # flux over its error, of a star that takes part
@@ -24,7 +25,7 @@ class ZeroPoint:
     def cards(self, band: str) -> dict:
         """Keywords for the header of an image; band: whose magnitudes these are."""
         return {
-            "MAGZERO": (round(self.mag, 4), f"[mag] of flux 1 in 1 s within 1.5 FWHM, {band}"[:60]),
+            "MAGZERO": (round(self.mag, 4), f"[mag] of flux 1 in 1 s within 1.5 FWHM, {printable(band)}"[:60]),
             "MAGZERR": (round(self.error, 4), "[mag] error of MAGZERO by the scatter of stars"),
             "MAGZSCAT": (round(self.scatter, 4), "[mag] scatter of a star about MAGZERO"),
             "NPHOT": (self.stars, "stars that give MAGZERO"),
@@ -128,7 +129,7 @@ def stack_cards(header, table: np.ndarray, stars: np.ndarray | None, meta: dict,
     if "DEPTHINS" in header:
         told = zero is not None and bool(named)
         cards["DEPTH"] = (round(header["DEPTHINS"] + (zero.mag if told else 0.0), 3), "[mag] of a star of 5 sigma")
-        cards["DEPTHBND"] = (whose if told else "instrumental", "band that DEPTH is told in")
+        cards["DEPTHBND"] = (printable(whose) if told else "instrumental", "band that DEPTH is told in")
     return cards
 
 
@@ -155,4 +156,5 @@ def row(header) -> dict:
     """The row of a stack in the table of stacks, from its header; "" for what it does not say, the reason as the note
     where there is no stack."""
     values = {column: header.get(key, "") for column, key in ROW.items()}
+    values = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in values.items()}
     return values | ({"note": header.get("FLREASON", "")} if header.get("FLSTATUS") == "dropped" else {})

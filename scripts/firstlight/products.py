@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from astropy.io import fits
 
-from . import honesty, photometry, sources
+from . import honesty, photometry, resample, sources
 from .frame import Frame, printable
 
 # What belongs to one frame alone, also where there is but one, or where all agree by chance.
@@ -18,6 +18,7 @@ OF_A_FRAME = (
     "DATE-AVG DATE-BEG TIME-OBS UT UTC LST SIDTIME OBJCTALT OBJCTAZ OBJCTHA CENTALT CENTAZ HA"
 ).split()
 PREFIXES = ("ALIGN", "FLTRY", "NCORR")
+OF_ALL = ("OBJECT", "FILTER")  # what frames were put together by, however each spells it
 PHOTOMETRIC = 1.5  # FWHM, radius of the circle that depth is told for
 OF_STACK = ("SKYLEVEL", "SKYNOISE", "NSTARS", "STARFLUX", "FWHM", "ELONG", "BETA", "NFITTED")
 COLUMNS = (
@@ -40,11 +41,11 @@ TEXTS = ("name", "night", "note")
 
 def shared_header(headers: list[fits.Header], first: fits.Header) -> fits.Header:
     """A copy of the header `first` with those of its cards alone that all headers have alike, and without what belongs to
-    a single frame."""
+    a single frame; names of target and filter stay."""
     out = first.copy()
     for key in dict.fromkeys(out.keys()):
         alike = all(str(header.get(key)) == str(out.get(key)) for header in headers)
-        if key and (not alike or key in OF_A_FRAME or key.startswith(PREFIXES)):
+        if key and key not in OF_ALL and (not alike or key in OF_A_FRAME or key.startswith(PREFIXES)):
             out.remove(key, remove_all=True)
     return out
 
@@ -69,7 +70,7 @@ def dates(headers: list[fits.Header]) -> dict:
 def _span(header) -> tuple[datetime, timedelta] | None:
     text = re.sub(r"(\.\d{6})\d+|Z$", r"\1", str(header.get("DATE-OBS", "")).strip())
     try:
-        begin = datetime.fromisoformat(text)
+        begin = datetime.fromisoformat(text if ":" in text else "")  # a day alone is no time
     except ValueError:
         return None
     begin = begin.astimezone(UTC).replace(tzinfo=None) if begin.tzinfo else begin
@@ -100,8 +101,8 @@ def cards(inputs: list, reference, method: str, clip: str, weight: str, factors:
     if known:
         mean = np.average([one.fwhm for one in known], weights=[one.weight for one in known])
         out["FWHMIN"] = (round(float(mean), 3), "[pix] weighted mean of the frames' FWHM")
-        out["FWHM"] = (out["FWHMIN"][0], out["FWHMIN"][1])  # until the stack's own stars are measured
-    return out | honesty.factor_cards(factors)
+        out["FWHM"] = out["FWHMIN"]  # until the stack's own stars are measured
+    return out | resample.noise_cards(factors)
 
 
 def measured(frame: Frame, table_and_sky: tuple | None = None) -> dict:

@@ -87,10 +87,16 @@ def spread(image: np.ndarray, size: int) -> np.ndarray:
     count."""
     from scipy.ndimage import maximum_filter, minimum_filter
 
-    finite = np.isfinite(image)
-    if not finite.all():
-        image = np.where(finite, image, np.float32(np.median(image[finite])) if finite.any() else np.float32(0))
+    image = filled(image)
     return maximum_filter(image, size) - minimum_filter(image, size)
+
+
+def filled(image: np.ndarray) -> np.ndarray:
+    """An image float32 with its median, 0 if there is none, where it is not a number."""
+    finite = np.isfinite(image)
+    if finite.all():
+        return image
+    return np.where(finite, image, np.float32(np.median(image[finite])) if finite.any() else np.float32(0))
 
 
 def above_noise(spread: np.ndarray) -> np.ndarray:

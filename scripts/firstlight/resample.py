@@ -240,8 +240,7 @@ def taps(position: np.ndarray, kernel: str, stretch: np.ndarray | None = None):
         offset = (first - position).astype(np.float32)
         return first, _normalised([shape((offset + k) / stretch) for k in range(count)])
     if kernel == "nearest":
-        # Halves all go one way, rounding errors or not: else a shift by half a pixel doubles some and skips others.
-        return np.floor(position + 0.500001).astype(np.int32), [np.ones(position.shape, np.float32)]
+        return nearest(position), [np.ones(position.shape, np.float32)]
     base = np.floor(position)
     t = (position - base).astype(np.float32)
     base = base.astype(np.int32)
@@ -256,6 +255,12 @@ def taps(position: np.ndarray, kernel: str, stretch: np.ndarray | None = None):
         (-3 * t3 + 4 * t2 + t) / 2,
         (t3 - t2) / 2,
     ]
+
+
+def nearest(position: np.ndarray) -> np.ndarray:
+    """The pixel (int32) next to positions along one axis. Halves all go one way, rounding errors or not: else a shift by
+    half a pixel doubles some and skips others; at the end of a row it may be the pixel beyond."""
+    return np.floor(position + 0.500001).astype(np.int32)
 
 
 def _normalised(weights: list[np.ndarray]) -> list[np.ndarray]:
@@ -316,9 +321,12 @@ def _spread_out(positions: Positions, count: int, margin: int) -> np.ndarray:
 
 
 def noise_cards(factors) -> dict:
-    """Header cards of what `noise_factors` gives."""
-    comment = "noise in a circle of {} pix over its pixels' sigmas"
-    return {f"NCORR{r:02d}": (round(f, 4), comment.format(r)) for r, f in zip(RADII, factors, strict=True)}
+    """Header cards of what `noise_factors` gives, or of a stack's; none for NaN."""
+    return {
+        f"NCORR{radius:02d}": (round(float(factor), 4), f"noise in a circle of {radius} pix over its pixels' sigmas")
+        for radius, factor in zip(RADII, factors, strict=True)
+        if np.isfinite(factor)
+    }
 
 
 def _padded(image: np.ndarray, pad: int) -> np.ndarray:

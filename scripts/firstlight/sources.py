@@ -334,6 +334,7 @@ def _extract(image, noise, bad, threshold, minarea, smooth=True):
     import sep
 
     sep.set_extract_pixstack(1_000_000)
+    sep.set_sub_object_limit(1 << 16)  # sep gives up where a cluster of stars hangs together
     if bad is not None:
         image = np.where(bad, np.float32(0), image)  # sep's own mask misses the first row
     kernel = {} if smooth else {"filter_kernel": None}

@@ -235,9 +235,8 @@ def _reach(values: np.ndarray, size: int) -> np.ndarray:
     """What the centre rises by in windows of size x size pixels of twice the size, less noise: wings of stars change
     further out than single pixels tell."""
     ny, nx = (side // 2 * 2 for side in values.shape)
-    finite = np.isfinite(values)
-    filled = values if finite.all() else np.where(finite, values, np.float32(np.median(values[finite])))
-    return rejection.above_noise(rejection.spread(_by_two(filled[:ny, :nx]) / np.float32(4), size))
+    binned = _by_two(rejection.filled(values)[:ny, :nx]) / np.float32(4)
+    return rejection.above_noise(rejection.spread(binned, size))
 
 
 def _where_pairs(pairs: np.ndarray) -> np.ndarray:
