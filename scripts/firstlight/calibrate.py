@@ -86,7 +86,7 @@ def flat(frame: Frame, master: Frame | None) -> Frame:
     safe = np.where(master.mask & Mask.LOW_FLAT, np.float32(1), master.data)
     data = frame.data / safe
     if master.sigma is not None:
-        frame = _noisier(frame, data * master.sigma)
+        frame = frame.noisier(data * master.sigma)
     sigma = None if frame.sigma is None else frame.sigma / safe
     keywords = {"FLFLAT": (True, "divided by the master flat"), "FLATCOR": _name(master)}
     return _blanked(interpolate(frame.with_(keywords, data=data, sigma=sigma, mask=frame.mask | master.mask)))
@@ -168,20 +168,9 @@ def _subtract(frame: Frame, master: Frame | None, factor: float, what: str, keyw
     must_match(frame, master, what)
     factor = np.float32(factor)
     if master.sigma is not None:
-        frame = _noisier(frame, factor * master.sigma)
+        frame = frame.noisier(factor * master.sigma)
     known = {keyword: (float(factor), f"{what}: share that was subtracted"), keyword[2:] + "COR": _name(master)}
     return frame.with_(known, data=frame.data - factor * master.data, mask=frame.mask | master.mask)
-
-
-def _noisier(frame: Frame, sigma: np.ndarray) -> Frame:
-    """The frame with a master's noise (ny, nx), in its unit, in its sigma, and in the share that is common to frames."""
-    if frame.sigma is None:
-        return frame
-    own, added = frame.sigma**2, np.square(sigma)
-    total = own + added
-    before = 0 if frame.common is None else frame.common * (own / np.float32(255))
-    share = np.divide(before + added, total, out=np.zeros_like(total), where=total > 0)
-    return frame.with_(sigma=np.sqrt(total), common=np.rint(255 * np.minimum(share, 1)).astype(np.uint8))
 
 
 def _name(master: Frame) -> tuple[str, str]:

@@ -72,6 +72,17 @@ class Frame:
                 header[key] = value
         return replace(self, header=header, **changes)
 
+    def noisier(self, sigma: np.ndarray) -> Frame:
+        """The frame with the noise (ny, nx) of a master, in its unit, in its sigma and in the share that is common to
+        frames: sigma^2 = own^2 + master^2. As it is where it has no sigma."""
+        if self.sigma is None:
+            return self
+        own, added = np.square(self.sigma), np.square(sigma)
+        total = own + added
+        before = 0 if self.common is None else self.common * (own / np.float32(255))
+        share = np.divide(before + added, total, out=np.zeros_like(total), where=total > 0)
+        return self.with_(sigma=np.sqrt(total), common=np.rint(255 * np.minimum(share, 1)).astype(np.uint8))
+
 
 def size(array: np.ndarray) -> str:
     """'1024x2048' for people: columns by rows, as cameras are described."""

@@ -99,7 +99,7 @@ def subtract(frame: Frame, pattern: Frame, table: np.ndarray) -> Frame:
         return frame.with_(known | {"FRINGED": (False, "nothing of the sky's pattern is seen")})
     known["FRINGED"] = (pattern.header.get(MASTER_NAME) or True, "pattern of the sky that was subtracted")
     by = np.float32(fitted)
-    return _noisier(frame, by * pattern.sigma).with_(known, data=frame.data - by * pattern.data)
+    return frame.noisier(by * pattern.sigma).with_(known, data=frame.data - by * pattern.data)
 
 
 def words(frame: Frame) -> list[str]:
@@ -369,14 +369,3 @@ def _scatter(values: np.ndarray) -> float:
     """Robust standard deviation about 0 of some of the values."""
     some = values[:: max(values.size // 200_000, 1)]
     return 1.4826 * float(np.median(np.abs(some))) if some.size else 0.0
-
-
-def _noisier(frame: Frame, added: np.ndarray) -> Frame:
-    """The frame with the pattern's noise in its sigma, and in the share that frames have in common."""
-    if frame.sigma is None:
-        return frame
-    own, added = np.square(frame.sigma), np.square(added)
-    total = own + added
-    before = 0 if frame.common is None else frame.common * (own / np.float32(255))
-    share = np.divide(before + added, total, out=np.zeros_like(total), where=total > 0)
-    return frame.with_(sigma=np.sqrt(total), common=np.rint(255 * np.clip(np.nan_to_num(share), 0, 1)).astype(np.uint8))
