@@ -89,3 +89,8 @@ def table_of(xy, scatter=0.05, seed=6):
 def light_header(wcs=None, name="first", **cards):
     head = fits.Header({"NAXIS1": 512, "NAXIS2": 500, "OBJECT": "M 42", "FLFRAME": name} | cards)
     return astrometry.replace_wcs(head, wcs)
+
+
+def grid_of(header, table):
+    """The grid that a single light gives, from its header and its sources."""
+    return grids.choose([grids.Light(str(header.get("FLFRAME", "")), header)], lambda light: table, {})[0]

@@ -5,9 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simulated_night as sim
-from aligning import a_frame, a_grid, a_night, a_wcs, centroid, light_header, noise, painted, star_field, table_of, turn
+from aligning import (
+    a_frame,
+    a_grid,
+    a_night,
+    a_wcs,
+    centroid,
+    grid_of,
+    light_header,
+    noise,
+    painted,
+    star_field,
+    table_of,
+    turn,
+)
 from firstlight import align, astrometry, placing, raw, reduce, sources
-from firstlight import grid as grids
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 
@@ -129,7 +141,7 @@ def test_a_frame_without_stars_or_wcs_is_refused():
 
 def test_reference_light_itself_stays_as_it_is_on_a_pixel_grid():
     image, xy = noise(shape=(500, 512)), star_field(size=500)
-    grid = grids.of_light(light_header(), table_of(xy))
+    grid = grid_of(light_header(), table_of(xy))
     frame = a_frame(image, 2.0).with_(header=light_header())
     out = align.onto(frame, table_of(xy), grid)
     np.testing.assert_allclose(out.data, image, rtol=1e-5)
@@ -138,7 +150,7 @@ def test_reference_light_itself_stays_as_it_is_on_a_pixel_grid():
 
 def test_aligned_frame_carries_the_grids_wcs_and_no_other():
     wcs, xy = a_wcs((255.0, 250.0)), star_field(size=500)
-    grid = grids.of_light(light_header(wcs), table_of(xy))
+    grid = grid_of(light_header(wcs), table_of(xy))
     own = astrometry.moved(wcs, np.column_stack([np.eye(2), [5.0, 3.0]]))
     head = light_header(own, "second", CROTA2=12.0, PLTSOLVD=True)
     out = align.onto(a_frame(noise(shape=(500, 512))).with_(header=head), table_of(xy - (5.0, 3.0)), grid)
@@ -290,7 +302,7 @@ def test_an_unsolved_frame_of_xo1_is_placed_where_its_stars_are():
         found.append((head, sources.detect(frame)[0]))
     (head, table), (unsolved, others) = found
     head["NAXIS1"] = head["NAXIS2"] = 1024
-    grid = grids.of_light(head, table)
+    grid = grid_of(head, table)
     assert astrometry.read_wcs(unsolved) is None
     placed, how = placing.place(others, None, grid)
     assert how["ALIGNED"][0] == "stars" and how["ALIGNN"][0] >= 15

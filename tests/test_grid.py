@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import simulated_night as sim
-from aligning import a_night, a_wcs, light_header, star_field, table_of
+from aligning import a_night, a_wcs, grid_of, light_header, star_field, table_of
 from astropy.io import fits
 from firstlight import astrometry, io
 from firstlight import grid as grids
@@ -19,7 +19,7 @@ SCHEMA = Path(__file__).parents[1] / "config.schema.yaml"
 
 def test_grid_of_a_distorted_light_has_no_distortion_and_its_stars_moved():
     wcs, xy = sim.make_wcs(a_night(), (35.15, 57.13), 0.0), star_field(size=500)
-    made = grids.of_light(light_header(wcs), table_of(xy, 0.0))
+    made = grid_of(light_header(wcs), table_of(xy, 0.0))
     header = grids.grid_header(made, "M 42", {})
     grid = grids.grid_from(header, made.stars)
     assert (grid.celestial, grid.shape, grid.reference) == (True, (500, 512), "first")
@@ -30,7 +30,7 @@ def test_grid_of_a_distorted_light_has_no_distortion_and_its_stars_moved():
 
 def test_grid_of_an_unsolved_light_is_its_pixels_and_carries_no_sky():
     xy = star_field(size=500)
-    made = grids.of_light(light_header(), table_of(xy, 0.0))
+    made = grid_of(light_header(), table_of(xy, 0.0))
     header = grids.grid_header(made, "M 42", {})
     grid = grids.grid_from(header, made.stars)
     assert not grid.celestial and "CTYPE1" not in header
@@ -40,7 +40,7 @@ def test_grid_of_an_unsolved_light_is_its_pixels_and_carries_no_sky():
 def test_grid_takes_good_stars_alone():
     table = table_of(star_field(50))
     table["flag"][:4], table["flux"][4] = (1, 2, 4, 8), -3.0
-    stars = grids.of_light(light_header(), table).stars
+    stars = grid_of(light_header(), table).stars
     np.testing.assert_array_equal(stars["x"], table["x"][5:])
 
 
@@ -270,7 +270,7 @@ def night(tmp_path):
 
 
 def written(night, covers, options):
-    grid = grids.of_light(light_header(BASE, covers[0]), table_of(star_field(20, 1, 490)))
+    grid = grid_of(light_header(BASE, covers[0]), table_of(star_field(20, 1, 490)))
     names = np.array([(name,) for name in covers], [("name", "U20")])
     header = grids.grid_header(grid, "M 42", options)
     io.write_header(night.grid("M_42"), header, {"STARS": grid.stars, "LIGHTS": names})

@@ -120,11 +120,6 @@ def choose(lights: list[Light], read_table, options: dict) -> tuple[Grid, list[s
     return Grid(plane, True, shape, stars, best.name), [light.name for light in covers], words
 
 
-def of_light(header: fits.Header, table: np.ndarray) -> Grid:
-    """The grid that a light gives, from its header and its table of sources: its pixels without distortion."""
-    return choose([Light(str(header.get("FLFRAME", "")), header)], lambda light: table, {})[0]
-
-
 def grid_header(grid: Grid, name: str = "", options: dict | None = None) -> fits.Header:
     """The header of a grid's file; name of the target, options that the grid was chosen by."""
     header = fits.Header()
