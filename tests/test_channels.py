@@ -41,6 +41,10 @@ def test_mapping_wins_over_the_defaults():
     assert channels.channels(["B", "g", "V", "R", "Ha"], mapping) == {"R": ["Ha"], "G": ["V"], "B": ["B", "g"]}
 
 
+def test_a_mapping_of_nothing_is_none():
+    assert channels.channels(["V"], {"R": [], "G": [], "B": [], "L": []}) == {"L": ["V"]}
+
+
 def test_mapping_finds_another_spelling():
     assert channels.channels(["H-Alpha", "V", "B"], {"r": "Ha", "g": "V", "b": "B"})["R"] == ["H-Alpha"]
 

@@ -86,6 +86,11 @@ def test_every_default_is_valid_by_the_schemas_own_rules():
     Draft202012Validator(SCHEMA).validate(complete({}, SCHEMA))
 
 
+def test_channels_of_a_picture_take_one_filter_or_several():
+    parts = typed("picture: {channels: {R: Ha, G: [V, 3], B: B}}")["picture"]["channels"]
+    assert parts == {"R": ["Ha"], "G": ["V", "3"], "B": ["B"], "L": []}
+
+
 # --- Names that look like numbers -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "text, raw",
@@ -208,6 +213,18 @@ def test_items_of_cameras_are_described_too():
         ),
         ("trim: {axis: x}", "configuration: trim.axis: 'x' is not one of auto, rows, columns ("),
         ("cosmic_ray: {niter: 1.5}", "configuration: cosmic_ray.niter: 1.5 should be of type integer (laplacian"),
+        ("limits: {fwhm: three sigma}", "configuration: limits.fwhm: 'three sigma' is not of the form that is read"),
+        ("limits: {fwhm: -2}", "configuration: limits.fwhm: -2: -2 is less than or equal to the minimum of 0 ([pix"),
+        ("limits: {transparency: 50}", "configuration: limits.transparency: 50: 50 is greater than the maximum of 1"),
+        (
+            "photometry: {bands: {V: Johnson V}}",
+            "configuration: photometry.bands.V: 'Johnson V' should be of type object (for example {band: Johnson V,",
+        ),
+        ("picture: {palette: XXX}", "configuration: picture.palette: 'XXX' is not one of auto, SHO, HOO, HOS, natural"),
+        ("picture: {channels: {Q: V}}", "configuration: unknown key 'picture.channels.Q': known here: R, G, B, L"),
+        ("picture: {black: -1}", "configuration: picture.black: -1: -1 is less than the minimum of 0 (what is black"),
+        ("picture: {white: 0}", "configuration: picture.white: 0: 0 is less than or equal to the minimum of 0 (what"),
+        ("grid: {scale: -1}", "configuration: grid.scale: -1: -1 is less than or equal to the minimum of 0 ([arcsec"),
         ("solve: {sip_order: 9}", "configuration: solve.sip_order: 9: 9 is greater than the maximum of 5 (order"),
     ],
 )

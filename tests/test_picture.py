@@ -143,6 +143,15 @@ def test_linear_stretch_is_linear():
     assert image[10, 2] - image[10, 1] == pytest.approx(image[10, 1] - image[10, 0], rel=1e-3)
 
 
+@pytest.mark.parametrize("stretch", ["asinh", "lupton", "linear"])
+def test_the_sky_itself_may_be_black(stretch):
+    sky = np.random.default_rng(5).normal(100, 5, (60, 80)).astype(np.float32)
+    sky[30, 40] = 2000
+    image = picture.render({name: (sky, None, None) for name in "RVB"}, stretch=stretch, black=0)
+    assert np.isfinite(image).all() and image[30, 40].min() > 0.9
+    assert 0.4 < (image.max(axis=2) == 0).mean() < 0.6
+
+
 def test_brighter_nebula_is_never_darker():
     rng = np.random.default_rng(7)
     ramp = np.geomspace(1, 20000, 600).astype(np.float32)

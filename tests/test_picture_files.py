@@ -156,6 +156,11 @@ def test_a_chart_shows_the_picture_itself_the_right_way_up():
     assert columns.min() < drawn.shape[1] / 3 and rows.min() < drawn.shape[0] / 3
 
 
+def test_names_on_a_chart_are_no_formulas():
+    drawn = chart.chart(np.zeros((60, 80), np.uint8), None, "$\\foo$", "R: $x_{$", "")
+    assert drawn[:100].max() > 200
+
+
 def test_a_chart_has_a_grid_where_the_sky_is_known():
     image = np.full((800, 900), 30, np.uint8)
     plain, gridded = (chart.chart(image, wcs, "M 1", "V", "") for wcs in (None, WCS(header())))
@@ -327,6 +332,26 @@ def test_a_stack_that_could_not_be_made_is_left_out(night, tmp_path):
     io.write_dropped(tmp_path / "B.fits", "combine", "no frame is left")
     adapt_picture.picture_of(job(tmp_path, list("BVR"), {"crop": "common", "mapping": {"R": "R", "G": "V", "B": "B"}}))
     assert fits.getheader(tmp_path / "a.fits")["CHANNEL2"] == "G"
+
+
+def test_a_stack_without_a_good_pixel_is_left_out(night, tmp_path, capsys):
+    for name in "VR":
+        (tmp_path / f"{name}.fits").write_bytes((night[0] / f"{name}.fits").read_bytes())
+    frame = io.read_frame(night[0] / "B.fits")
+    io.write_frame(tmp_path / "B.fits", frame.with_(mask=np.full_like(frame.mask, Mask.SATURATED)))
+    adapt_picture.picture_of(job(tmp_path, list("BVR"), {"crop": "common"}))
+    assert "left out: B: none" in capsys.readouterr().out
+    assert fits.getheader(tmp_path / "a.fits")["CHANNEL3"] == "B" and "FILTER3" not in fits.getheader(
+        tmp_path / "a.fits"
+    )
+
+
+def test_a_preview_of_a_stack_without_a_good_pixel_says_so(night, tmp_path):
+    frame = io.read_frame(night[0] / "B.fits")
+    io.write_frame(tmp_path / "B.fits", frame.with_(data=np.full_like(frame.data, np.nan)))
+    task = job(tmp_path, ["B"], {"crop": "all"})
+    adapt_picture.preview_of(task)
+    assert Image.open(task.output.png).size[1] < 200
 
 
 def test_channels_that_do_not_fit_are_named_and_the_picture_is_made(night, tmp_path, capsys):

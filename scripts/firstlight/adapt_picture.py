@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import io, picture, tags
+from .backdrop import sampled
 from .channels import channels, words
 from .planes import check, covered
 
@@ -52,6 +53,7 @@ def _made(snakemake):
     options = dict(snakemake.params.options)
     crop = options.pop("crop", "all")
     stacks, headers, reasons = _stacks(snakemake)
+    print(*(f"left out: {reason}" for reason in reasons), sep="\n", end="\n" if reasons else "")
     if not stacks:
         for path in snakemake.output:
             io.write_words(path, ["No picture: no stack could be made.", *reasons])
@@ -90,6 +92,9 @@ def _stacks(snakemake) -> tuple[dict, dict, list[str]]:
             frame = io.read_frame(path)
         except ValueError as error:
             reasons.append(f"{name}: {error}")
+            continue
+        if not sampled(frame.data, frame.mask)[1].any():
+            reasons.append(f"{name}: none of the stack's pixels is both a number and unmasked")
             continue
         stacks[name], headers[name] = (frame.data, frame.mask), frame.header
     return stacks, headers, reasons

@@ -46,7 +46,7 @@ def channels(filters, mapping=None, palette: str = "auto") -> dict[str, list[str
         raise ValueError("no stack to make a picture of: at least one filter is needed")
     if palette not in NAMES:
         raise ValueError(f"palette is {palette!r} but must be one of {', '.join(NAMES)}")
-    if mapping:
+    if mapping and any(mapping.values()):
         return _mapped(filters, mapping)
     broad, narrow, clear = _bands(filters)
     if palette in PALETTES and len(filters) > 1:
@@ -126,9 +126,7 @@ def _named_palette(palette: str, narrow: list, filters: list) -> dict:
     for channel, line in zip("RGB", PALETTES[palette], strict=True):
         parts[channel] = [name for name in narrow if _wavelength(NARROW, name) == line]
         if not parts[channel]:
-            raise ValueError(
-                f"picture: palette {palette} needs {LINES[line]} but there are stacks of {', '.join(filters)}"
-            )
+            raise ValueError(f"palette {palette} needs {LINES[line]} but there are stacks of {', '.join(filters)}")
     return parts
 
 

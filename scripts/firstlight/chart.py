@@ -41,9 +41,12 @@ def chart(image: np.ndarray, wcs, title: str, below: str, foot: str) -> np.ndarr
         _scale_bar(axes, wcs, (ny, nx), letter)
     line = 1.6 * letter * 100 / 72 / height
     head = 1 - (top / height) * 0.45
-    figure.text(place[0], head, _fitting(title, wide, 1.7 * letter), size=1.7 * letter, color=INK, weight="bold")
-    figure.text(place[0], head - line, _fitting(below, wide, letter), size=letter, color=PALE)
-    figure.text(place[0], 0.3 * line, _fitting(foot, wide, 0.8 * letter), size=0.8 * letter, color=PALE)
+    for y, text, size, more in (
+        (head, title, 1.7 * letter, {"color": INK, "weight": "bold"}),
+        (head - line, below, letter, {"color": PALE}),
+        (0.3 * line, foot, 0.8 * letter, {"color": PALE}),
+    ):  # names from headers may hold a $, which is no formula
+        figure.text(place[0], y, _fitting(text, wide, size), size=size, parse_math=False, **more)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from . import catalogue, library, match, matches, raw
+from . import catalogue, library, match, matches, raw, wishes
 from . import fields as cones
 from .frame import printable
 from .frames import Table, table_text
@@ -318,7 +318,7 @@ class Night:
     def picture_options(self) -> dict:
         """Options of the rule picture, in the names of its function."""
         options = dict(self.config["picture"])
-        return {"mapping": options.pop("channels") or None} | options
+        return {"mapping": options.pop("channels")} | options
 
     def band(self, target: str, filter: str) -> str:
         """A filter as people write it."""
@@ -397,12 +397,8 @@ class Night:
         way_on = "going on without" if self.config["missing"] == "allow" else f"missing: {self.config['missing']}"
         words = library.words(self._ready)
         words += [f"{sentence}; {way_on}" for sentence in self.plan.missing]
-        there = {name for row in self.plan.lights.values() for name in (row.filter, row.band)}
-        words += [
-            f"fringe: filters: {name}: no light is in it"
-            for name in self.config["fringe"]["filters"]
-            if name not in there | {"all"}
-        ]
+        bands = {target: [self.band(target, name) for name in names] for target, names in self.plan.targets.items()}
+        words += wishes.unmet(self.config, list(self.plan.lights.values()), bands)
         notes, most = self.plan.notes(), 12
         words += notes[:most] + ([f"and {len(notes) - most} more notes, see matches.csv"] if len(notes) > most else [])
         return words + [f"{row.path}: left out, {reason}" for row, reason in self.plan.left_out]

@@ -110,7 +110,7 @@ def stretched(
     """The picture as it is seen: float32 (ny, nx, 3), or (ny, nx) if it is grey, from 0 to 1, rows in FITS order.
 
     stretch    "asinh", "lupton" or "linear"
-    black      what is black, in sky noises below the sky (default 4)
+    black      what is black, in sky noises below the sky (0 or more, default 4)
     white      what is white, in sky noises above the sky (default: what 2 pixels in 10,000 exceed, at least 50)
     softening  where asinh turns from linear to logarithmic, in sky noises (default: so that the sky is at 0.08)
     saturation  1 keeps the colours' ratios, 0 is grey
@@ -281,7 +281,7 @@ def _stretch(colours: list, light: np.ndarray, limits: tuple, stretch: str) -> N
     """Replace the linear channels by 0 to 1, ratios kept; `light` is used up."""
     black, white, softening = (np.float32(value) for value in limits)
     light += black
-    np.maximum(light, np.float32(1e-6) * black, out=light)
+    np.maximum(light, np.float32(1e-6) * softening, out=light)
     if stretch == "linear":
         factor = np.full_like(light, 1 / (white + black))
     else:
@@ -306,7 +306,8 @@ def _limits(light: np.ndarray, seen: np.ndarray, unit: float, black, white, soft
         sample = light[::step, ::step][seen[::step, ::step]]
         tail = float(np.percentile(sample, 99.98)) / unit if sample.size else 0.0
         white = max(tail, FAINTEST_WHITE, black * (1 / SKY_GREY - 1))
-    softening = _softening(black, float(white)) if softening is None else float(softening)
+    # With black at the sky the curve is that of the usual black: no curve could lift the sky to grey.
+    softening = _softening(black or BLACK, float(white)) if softening is None else float(softening)
     return black * unit, float(white) * unit, softening * unit
 
 
