@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
-from astropy.time import Time
+from astropy.time import Time, TimeDelta
 from astropy.wcs import WCS
 from conftest import PROJECT, reduced, snakemake
 from firstlight import io
@@ -167,7 +167,7 @@ def test_a_night_added_later_gives_the_stacks_of_a_run_from_scratch(small_night,
     later.mkdir()
     for name in ("Light_V_004.fits", "Light_R_001.fits"):
         with fits.open(small_night.spare / name) as hdus:
-            hdus[0].header["DATE-OBS"] = (Time(hdus[0].header["DATE-OBS"]) + 2).isot
+            hdus[0].header["DATE-OBS"] = (Time(hdus[0].header["DATE-OBS"]) + TimeDelta(2, format="jd")).isot
             hdus.writeto(later / f"another_night_{name}")
     for name in ("grown", "scratch"):
         small_night.copy_inputs(tmp_path / name)
