@@ -10,10 +10,10 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 # What takes a tenth of a second or more to load, which is more than most jobs take to do their work.
 HEAVY = (
     "astropy.coordinates astropy.nddata astropy.stats astropy.table astropy.time astropy.units astropy.wcs astroquery ccdproc "
-    "jsonschema matplotlib numcodecs pandas reproject scipy skimage yaml".split()
+    "jsonschema matplotlib numcodecs pandas reproject scipy skimage".split()
 )
 # What a rule has good reason to load of them.
-ALLOWED = {"catalogue": {"astropy.table", "astropy.units", "astropy.time", "astropy.coordinates", "yaml"}}
+ALLOWED = {"catalogue": {"astropy.table", "astropy.units", "astropy.time", "astropy.coordinates"}}
 
 
 def python(code: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import io, picture, tags
+from .astrometry import read_wcs
 from .backdrop import sampled
 from .channels import channels, words
 from .planes import check, covered
@@ -111,7 +112,7 @@ def _channels(stacks: dict, options: dict) -> tuple[dict, dict]:
 
 def _stars(snakemake, header) -> np.ndarray | None:
     """The catalogue's stars in pixels of the picture; None without catalogue or WCS."""
-    path, wcs = snakemake.input.get("catalogue"), tags.celestial(header)
+    path, wcs = snakemake.input.get("catalogue"), read_wcs(header)
     if path is None or wcs is None:
         return None
     stars = io.read_table(path)

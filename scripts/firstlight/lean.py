@@ -25,6 +25,11 @@ def _stand_ins(modules: dict):
             del sys.modules[name]
 
 
+def without(name: str):
+    """A context in which a module that is not loaded cannot be: for a library whose use of it is optional."""
+    return _stand_ins({name: None})
+
+
 def import_fits() -> None:
     """Import `astropy.io.fits` without what it does not need; as usual where that is not possible."""
     if "astropy.io.fits" in sys.modules:
@@ -36,7 +41,7 @@ def import_fits() -> None:
     try:
         with _stand_ins({"astropy.units": units}):
             import astropy.utils.data
-        with _stand_ins({"numcodecs": None}):
+        with without("numcodecs"):
             import astropy.io.fits  # noqa: F401
     except ImportError:
         pass  # another version of astropy, which asks for more: it gets all when it is imported as usual

@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 from astropy.io import fits
 
+from . import lean
+from .astrometry import read_wcs
 from .channels import words
 from .frame import printable
 
@@ -24,7 +26,7 @@ def cut_header(header: fits.Header, box: tuple[slice, slice]) -> fits.Header:
 
 
 def celestial(header: fits.Header):
-    """The celestial WCS of a header, None where it has none."""
+    """The celestial WCS of a header as astropy's, None where it has none."""
     if not str(header.get("CTYPE1", "")).strip():
         return None
     from astropy.wcs import WCS
@@ -81,10 +83,11 @@ def packet(header: fits.Header, shape: tuple[int, int], said: dict[str, str], pa
     The scale and the angle of the tangent plane are what all viewers read; they hold for pictures that are square and not
     mirrored. The matrix is written where they miss by more than 0.02 pixels, the whole WCS always.
     """
-    wcs = celestial(header)
+    wcs = read_wcs(header)
     if wcs is None:
         return None
-    from pyavm import AVM
+    with lean.without("astropy.wcs"):  # only for reading pictures
+        from pyavm import AVM
 
     ny, nx = shape
     avm = AVM()
@@ -92,7 +95,7 @@ def packet(header: fits.Header, shape: tuple[int, int], said: dict[str, str], pa
     avm.Spectral.ColorAssignment = [COLOURS[channel] for channel in parts]
     avm.Spectral.Bandpass = [printable("+".join(names)) for names in parts.values()]
     avm.Spatial.CoordinateFrame = wcs.wcs.radesys if wcs.wcs.radesys in ("ICRS", "FK5", "FK4") else "ICRS"
-    avm.Spatial.Equinox = "2000.0" if not wcs.wcs.equinox > 0 else f"{wcs.wcs.equinox:g}"
+    avm.Spatial.Equinox = "2000.0" if not (wcs.wcs.equinox or 0) > 0 else f"{wcs.wcs.equinox:g}"
     avm.Spatial.CoordsystemProjection = wcs.wcs.ctype[0][5:8]
     avm.Spatial.ReferenceDimension = [float(nx), float(ny)]
     avm.Spatial.ReferenceValue = [float(value) for value in wcs.wcs.crval]
