@@ -425,7 +425,9 @@ def a_large_frame():
 
 @pytest.mark.parametrize("part", ["data", "sigma", "mask", "common"])
 def test_compressed_products_are_the_same(tmp_path, compressing, part):
-    io.write_frame(tmp_path / "a.fits", a_large_frame(), [io.image_hdu("COVERAGE", np.ones((300, 500), np.uint16), "n")])
+    io.write_frame(
+        tmp_path / "a.fits", a_large_frame(), [io.image_hdu("COVERAGE", np.ones((300, 500), np.uint16), "n")]
+    )
     read = getattr(io.read_frame(tmp_path / "a.fits"), part)
     assert np.array_equal(read, getattr(a_large_frame(), part), equal_nan=part == "data")
 
