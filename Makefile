@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Frames of a night are read by many short jobs: bytecode written once saves seconds in each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint pins benchmark clean-demo
+.PHONY: demo test lint pins benchmark peers clean-demo
 
 demo: .venv/ready demo/truth/night.json
 	$(BIN)/snakemake --configfile tests/demo.yaml
@@ -35,8 +35,19 @@ pins:
 	(echo "# Made by make pins from requirements.in: everything that is installed, and nothing else."; .venv-pins/bin/python -m pip freeze) > envs/requirements.txt
 	rm -rf .venv-pins
 
-# The demo night's lights through firstlight, seiza and Siril (where installed), and what each interpolation costs.
-benchmark: demo
+# A simulated night, cold, through firstlight, Siril, seiza (where installed) and ccdproc: time, memory, bytes, start-up, and
+# what the stacks are worth. The tables stay in benchmark/. ONLY=full,like chooses among full, like, siril, seiza, ccdproc.
+SIZE ?= 2048
+LIGHTS ?= 8
+FLATS ?= 8
+BIAS ?= 15
+FILTERS ?= R,V,B
+benchmark: .venv/ready
+	PYTHONPATH=scripts $(BIN)/python tests/benchmark.py benchmark --size $(SIZE) --lights $(LIGHTS) --flats $(FLATS) \
+		--bias $(BIAS) --filters $(FILTERS) $(if $(ONLY),--only $(ONLY))
+
+# The demo night's lights stacked by firstlight, seiza and Siril (where installed), and what each interpolation costs.
+peers: demo
 	PYTHONPATH=scripts $(BIN)/python tests/peers.py demo/results/lights/NGC869/*/R --truth demo/truth
 	PYTHONPATH=scripts $(BIN)/python tests/measure_interpolation.py
 

@@ -27,6 +27,10 @@ rule all:
         products(),
 
 
+onstart:
+    ready_to_run()
+
+
 onsuccess:
     tell(NIGHT.closing_words())
 

@@ -1,5 +1,9 @@
 # The frames table, look-ups for the other rule files, constraints, code identities. No other rule file has functions.
+import gc
 import sys
+
+# Planning makes millions of small objects that all stay: to look for garbage among them is a quarter of its time.
+gc.disable()
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -60,6 +64,18 @@ def raw_light(wildcards):
 def masters_of_light(wildcards):
     """The masters that a light is calibrated with, by kind, and what was measured of its detector."""
     return NIGHT.inputs_of(NIGHT.row(wildcards))
+
+
+def inputs_of_light(wildcards):
+    """All that a light is made from: one function, since Snakemake asks each of them for each of thousands of lights."""
+    return masters_of_light(wildcards) | catalogue_of(wildcards) | {"raw": raw_light(wildcards)}
+
+
+def inputs_of_align(wildcards):
+    """What is brought onto the grid: a light, its sources, where asked for its fringes and what the server says."""
+    row = NIGHT.row(wildcards)
+    both = {"frame": NIGHT.light(row), "sources": NIGHT.light(row, "ecsv")}
+    return both | nova_of(wildcards) | fringe_of(wildcards)
 
 
 def facts_of_light(wildcards):
@@ -131,6 +147,39 @@ def tell(lines):
     """Say something on the terminal."""
     for line in lines:
         print(line, file=sys.stderr)
+
+
+def at_scale():
+    """Have Snakemake look up by hash what it looks for in lists: with N lights that is a matter of N^2.
+
+    For each aligned light it asks whether the grid is among the grid's own inputs, and for each of the thousands of files
+    of a job it goes through the jobs that make them, in search of pipes. Where it does so no more, nothing changes.
+    """
+    from snakemake.iocontainers import InputFiles
+    from snakemake.jobs import Job
+
+    def contains(files, path):
+        if len(files) < 50:
+            return list.__contains__(files, path)
+        if getattr(files, "_by_hash", (0,))[0] != len(files):
+            files._by_hash = len(files), set(files)
+        return path in files._by_hash[1]
+
+    InputFiles.__contains__ = contains
+    Job.is_pipe_or_service_input = lambda job, path: False  # no rule here has a pipe or a service
+
+
+def ready_to_run():
+    """Once planned: look for garbage again, among what is new; and let only the end of a job call for the next ones.
+
+    To keep to a number of jobs per second, Snakemake weighs all ready jobs anew each second, once more for every job that
+    ended so far. Where jobs run on this machine their number is that of its cores, and there is nothing to keep to.
+    """
+    gc.freeze()
+    gc.enable()
+    scheduler = getattr(workflow, "scheduler", None)
+    if workflow.local_exec and hasattr(scheduler, "job_rate_limiter"):
+        scheduler.job_rate_limiter = None
 
 
 def grid_lights(wildcards):
@@ -212,6 +261,7 @@ def kept(name, path):
     return path if NIGHT.keeps(name) else temp(path)
 
 
+at_scale()
 try:
     CONFIG = complete(config, read_schema(Path(workflow.basedir) / "config.schema.yaml"))
     check_folders(CONFIG["raw"], CONFIG["results"])

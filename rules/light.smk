@@ -3,17 +3,13 @@
 
 rule light:
     input:
-        unpack(masters_of_light),
-        unpack(catalogue_of),
-        raw=raw_light,
+        unpack(inputs_of_light),
     output:
         frame=kept("lights", f"{R}/lights/{{target}}/{{night}}/{{filter}}/{{frame}}.fits"),
         sources=kept("lights", f"{R}/lights/{{target}}/{{night}}/{{filter}}/{{frame}}.ecsv"),
         attempts=f"{R}/solving/{{target}}/{{night}}/{{filter}}/{{frame}}.csv",
     log:
         f"{R}/logs/lights/{{target}}/{{night}}/{{filter}}/{{frame}}.log",
-    benchmark:
-        f"{R}/benchmarks/lights/{{target}}/{{night}}/{{filter}}/{{frame}}.tsv"
     conda:
         "../envs/firstlight.yaml"
     resources:

@@ -32,8 +32,6 @@ rule master_bias:
         f"{R}/masters/{{night}}/{{camera}}/bias.fits",
     log:
         f"{R}/logs/masters/{{night}}/{{camera}}/bias.log",
-    benchmark:
-        f"{R}/benchmarks/masters/{{night}}/{{camera}}/bias.tsv"
     conda:
         "../envs/firstlight.yaml"
     resources:
@@ -57,8 +55,6 @@ rule master_dark:
         f"{R}/masters/{{night}}/{{camera}}/{{dark}}.fits",
     log:
         f"{R}/logs/masters/{{night}}/{{camera}}/{{dark}}.log",
-    benchmark:
-        f"{R}/benchmarks/masters/{{night}}/{{camera}}/{{dark}}.tsv"
     conda:
         "../envs/firstlight.yaml"
     resources:
@@ -82,8 +78,6 @@ rule master_flat:
         f"{R}/masters/{{night}}/{{camera}}/{{flat}}.fits",
     log:
         f"{R}/logs/masters/{{night}}/{{camera}}/{{flat}}.log",
-    benchmark:
-        f"{R}/benchmarks/masters/{{night}}/{{camera}}/{{flat}}.tsv"
     conda:
         "../envs/firstlight.yaml"
     resources:

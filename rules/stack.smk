@@ -29,8 +29,6 @@ rule fringe:
         f"{R}/masters/{{night}}/{{camera}}/fringe_{{filter}}.fits",
     log:
         f"{R}/logs/masters/{{night}}/{{camera}}/fringe_{{filter}}.log",
-    benchmark:
-        f"{R}/benchmarks/masters/{{night}}/{{camera}}/fringe_{{filter}}.tsv"
     conda:
         "../envs/firstlight.yaml"
     resources:
@@ -47,17 +45,12 @@ rule fringe:
 
 rule align:
     input:
-        unpack(nova_of),
-        unpack(fringe_of),
-        frame=lambda w: NIGHT.light(NIGHT.row(w)),
-        sources=lambda w: NIGHT.light(NIGHT.row(w), "ecsv"),
+        unpack(inputs_of_align),
         grid=f"{R}/aligned/{{target}}/grid.fits",
     output:
         kept("aligned", f"{R}/aligned/{{target}}/{{filter}}/{{frame}}.fits"),
     log:
         f"{R}/logs/aligned/{{target}}/{{filter}}/{{frame}}.log",
-    benchmark:
-        f"{R}/benchmarks/aligned/{{target}}/{{filter}}/{{frame}}.tsv"
     conda:
         "../envs/firstlight.yaml"
     resources:
@@ -80,8 +73,6 @@ rule combine:
         f"{R}/stacks/{{target}}/{{filter}}.fits",
     log:
         f"{R}/logs/stacks/{{target}}/{{filter}}.log",
-    benchmark:
-        f"{R}/benchmarks/stacks/{{target}}/{{filter}}.tsv"
     conda:
         "../envs/firstlight.yaml"
     threads: threads_of_stack()

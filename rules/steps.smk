@@ -4,7 +4,7 @@
 
 rule steps:
     input:
-        NIGHT.steps(),
+        lambda w: NIGHT.steps(),
 
 
 rule trim:

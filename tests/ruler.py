@@ -22,7 +22,8 @@ class Ruler:
 
     def __init__(self, images: list[np.ndarray], fwhm: float, covered: np.ndarray):
         self.fwhm, first = fwhm, images[0]
-        self.to = [_tie(first, image) for image in images]
+        places = [bright(image) for image in images]
+        self.to = [tie(places[0], others) for others in places]
         on_first = [_moved(image, transform, first.shape) for image, transform in zip(images, self.to, strict=True)]
         gains = [_gain(on_first[0], image) for image in on_first]
         mean = np.mean([_level(image) / gain for image, gain in zip(on_first, gains, strict=True)], axis=0)
@@ -44,7 +45,7 @@ class Ruler:
         return {
             "flux": flux,
             "fwhm": 2 * half,
-            "blocks": _robust(_blocks(data, sky)),
+            "blocks": robust(blocks(data, sky)),
             "data": data,
             "sky": sky,
             "at": (x, y),
@@ -57,7 +58,7 @@ class Ruler:
 
         data = gaussian_filter(one["data"], np.sqrt(max(widest**2 - fwhm**2, 0) / (8 * np.log(2))))
         flux = sep.sum_circle(data, *one["at"], widest, subpix=0)[0]
-        return flux / _robust(_circles(data, one["sky"], widest)), _robust(_blocks(data, one["sky"]))
+        return flux / robust(_circles(data, one["sky"], widest)), robust(blocks(data, one["sky"]))
 
     def onto(self, number: int, shape, image: np.ndarray) -> np.ndarray:
         """A mask on the first stack's pixels, on those of another."""
@@ -69,9 +70,8 @@ class Ruler:
         return out
 
 
-def _tie(first: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Affine transformation (2, 3) from the pixels of one stack to those of another, from their bright stars."""
-    a, b = (_bright(one) for one in (first, image))
+def tie(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Affine transformation (2, 3) from the pixels of one stack to those of another; their bright stars (n, 2)."""
     transform, *_ = astrometry.match_stars(a, b)
     for radius in (2.0, 1.0):
         i, j = astrometry.nearest(astrometry.apply_affine(transform, a), b, radius)
@@ -79,7 +79,7 @@ def _tie(first: np.ndarray, image: np.ndarray) -> np.ndarray:
     return transform
 
 
-def _bright(image: np.ndarray) -> np.ndarray:
+def bright(image: np.ndarray) -> np.ndarray:
     """Positions (n, 2) of stars, brightest first."""
     data = np.where(np.isfinite(image), image, np.nanmedian(image)).astype(np.float32)
     background = sep.Background(data)
@@ -145,7 +145,7 @@ def _stars(mean: np.ndarray, common: np.ndarray, fwhm: float):
     return found[common[y, x]], light
 
 
-def _blocks(data: np.ndarray, use: np.ndarray) -> np.ndarray:
+def blocks(data: np.ndarray, use: np.ndarray) -> np.ndarray:
     """Means over blocks of BLOCK x BLOCK pixels that are all of use."""
     ny, nx = (n // BLOCK * BLOCK for n in data.shape)
 
@@ -163,11 +163,11 @@ def _circles(data: np.ndarray, use: np.ndarray, radius: float) -> np.ndarray:
     return sep.sum_circle(data, x[free], y[free], radius, subpix=0)[0]
 
 
-def _robust(values: np.ndarray) -> float:
+def robust(values: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values)))) if len(values) else float("nan")
 
 
-def _isolated(stars: np.ndarray, radius: float, share: float = 0.01) -> np.ndarray:
+def isolated(stars: np.ndarray, radius: float, share: float = 0.01) -> np.ndarray:
     """Stars without a neighbour within `radius` that has more than a share of their light."""
     apart = np.hypot(stars["x"][:, None] - stars["x"], stars["y"][:, None] - stars["y"])
     np.fill_diagonal(apart, np.inf)
@@ -183,7 +183,7 @@ def rows(images: list[np.ndarray], covered, saturation, fwhm: float, truth=None,
     ruler = Ruler(images, fwhm, covered)
     seen = [ruler.measure(number, image) for number, image in enumerate(images)]
     first, stars = seen[0], ruler.stars
-    alone = _isolated(stars, 7 * fwhm) & (_circled(saturation, stars, 2 * fwhm) == 0)
+    alone = isolated(stars, 7 * fwhm) & (_circled(saturation, stars, 2 * fwhm) == 0)
     width = [float(np.median(one["fwhm"][alone & (one["flux"] > np.quantile(one["flux"], 0.8))])) for one in seen]
     alike = [ruler.faint(one, w, max(width)) for one, w in zip(seen, width, strict=True)]
     depth = [snr for snr, _ in alike]
@@ -201,7 +201,7 @@ def rows(images: list[np.ndarray], covered, saturation, fwhm: float, truth=None,
             "alike": alike[number][1] / scale,
             "fwhm": width[number],
             "scale": float(scale),
-            "scatter": 100 * _robust(ratio / scale),
+            "scatter": 100 * robust(ratio / scale),
             "core": 100 * (np.median(ratio[brightest]) / scale - 1),
             "snr": float(np.median(depth[number][faint])),
             "stars": (int(bright.sum()), int(faint.sum())),
@@ -221,4 +221,4 @@ def _circled(image: np.ndarray, stars: np.ndarray, radius: float) -> np.ndarray:
 def _along(data: np.ndarray, dark: np.ndarray, away: np.ndarray) -> float:
     """Largest mean along a trail, at any distance from its axis, in units of the scatter of a pixel of the sky."""
     lines = [data[dark & (np.abs(away - d) < 0.5)].mean() for d in range(-8, 9)]
-    return float(np.abs(lines).max() / _robust(data[dark & (np.abs(away) > 20)]))
+    return float(np.abs(lines).max() / robust(data[dark & (np.abs(away) > 20)]))

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.wcs import Sip
 from firstlight import astrometry, catalogue, sources
+from firstlight.tangent import Sip
 
 SIZE = 1024
 DEPTH = 11.5  # mag of the faintest catalogue stars
@@ -87,8 +87,7 @@ def _wcs(rng, centre, scale: float, distortion: float):
     if distortion:
         a, b = np.zeros((4, 4)), np.zeros((4, 4))
         a[3, 0] = a[1, 2] = b[0, 3] = b[2, 1] = distortion / middle**3
-        wcs.sip = Sip(a, b, None, None, wcs.wcs.crpix)
-        wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
+        return wcs.with_sip(Sip(a, b))
     return wcs
 
 

@@ -1,5 +1,6 @@
 """Planes, fits and matches against closed forms, astropy, and headers that real programs wrote."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,14 +100,15 @@ def test_tangent_wcs_counts_from_0_and_its_card_from_1():
     assert (astrometry.wcs_cards(wcs)["CRPIX1"], astrometry.wcs_cards(wcs)["CRPIX2"]) == (101.0, 201.0)
 
 
-@pytest.mark.parametrize("truth", [a_wcs(), sip_wcs(), a_wcs((120.0, 89.9))], ids=["tan", "sip", "pole"])
+BENT = astrometry.read_wcs(sip_wcs().to_header(relax=True))
+
+
+@pytest.mark.parametrize("truth", [a_wcs(), BENT, a_wcs((120.0, 89.9))], ids=["tan", "sip", "pole"])
 def test_refit_recovers_shift_rotation_and_scale(truth):
     xy = some_pixels()
     sky = on_sky(truth, xy)
-    wcs = truth.deepcopy()
-    wcs.wcs.crval = astrometry.from_plane([[0.002, -0.003]], truth.wcs.crval)[0]
-    wcs.wcs.cd = truth.wcs.cd @ turn(0.3, 1.004)
-    wcs.wcs.set()
+    crval = astrometry.from_plane([[0.002, -0.003]], truth.crval)[0]
+    wcs = replace(truth, crval=crval, cd=truth.cd @ turn(0.3, 1.004))
     assert pixel_distance(truth, wcs, xy) > 4
     for _ in range(3):
         wcs = astrometry.refit(wcs, xy, sky)
@@ -299,7 +301,7 @@ def test_sip_fit_without_noise_is_exact_everywhere_and_goes_back(tmp_path):
     everywhere = some_pixels(500, seed=8)
     assert pixel_distance(truth, wcs, everywhere) < 1e-3
     with fits.open(_written(tmp_path, astrometry.replace_wcs(fits.Header(), wcs))) as hdus:
-        again = astrometry.read_wcs(hdus[0].header)
+        again = WCS(hdus[0].header)
     assert pixel_distance(wcs, again, everywhere) < 1e-6
     focal = again.sip_pix2foc(everywhere, 0)
     np.testing.assert_allclose(again.sip_foc2pix(focal, 0), everywhere, atol=0.02)
@@ -456,3 +458,30 @@ def _written(folder, header):
     path = folder / "wcs.fits"
     fits.PrimaryHDU(np.zeros((700, 700), np.float32), header).writeto(path, output_verify="silentfix+ignore")
     return path
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_many_similarities_at_once_are_those_one_by_one(mirror):
+    rng = np.random.default_rng(12)
+    a = rng.uniform(0, 1000, (20, 3, 2))
+    b = a @ turn(40, 1.1, mirror) + (30, -20) + rng.normal(0, 5, a.shape)
+    expected = [astrometry.fit_similarity(one, other) for one, other in zip(a, b, strict=True)]
+    np.testing.assert_allclose(astrometry._similarities(a, b), expected, atol=1e-6)
+
+
+def test_stars_that_agree_are_those_that_a_tree_finds():
+    rng = np.random.default_rng(13)
+    a, b = rng.uniform(0, 500, (75, 2)), rng.uniform(0, 500, (300, 2))
+    transforms = np.array([np.column_stack([turn(angle), [angle, 3]]) for angle in range(0, 360, 30)])
+    tree = cKDTree(b)
+    expected = [
+        np.isfinite(tree.query(astrometry.apply_affine(t, a), distance_upper_bound=2.0)[0]).sum() for t in transforms
+    ]
+    np.testing.assert_array_equal(astrometry._agreeing(transforms, a, b, 2.0), expected)
+
+
+@pytest.mark.parametrize("wcs", [a_wcs(), BENT], ids=["tan", "sip"])
+def test_what_other_libraries_get_is_the_same_wcs(wcs):
+    theirs = astrometry.as_astropy(wcs)
+    assert isinstance(theirs, WCS) and astrometry.as_astropy(theirs) is theirs
+    assert pixel_distance(wcs, theirs, some_pixels()) < 1e-6

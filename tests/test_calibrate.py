@@ -97,6 +97,70 @@ def test_local_scatter_has_the_scale_of_the_data(scale):
     assert np.median(calibrate.local_scatter(data.astype(np.float32))) == pytest.approx(20 * scale, rel=0.05)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (301, 515), (2, 70001)])
+def test_sigma_is_the_plain_formula_on_the_nastiest_light(shape):
+    """Means over 5x5 with the edge repeated, in double precision; hot pixels and masters that know nothing of a pixel."""
+    rng = np.random.default_rng(shape[1])
+    light = rng.normal(50, 60, shape)
+    light[rng.random(shape) < 0.01] = 1e9
+    level = rng.normal(300, 3, shape).astype(np.float32)
+    out = calibrate.deviation(frame(light + level), GAIN, READ_NOISE, level, 1.0, 0.3)
+    light = (np.float32(light + level) - level).astype(float)
+    around = np.pad(light, 2, mode="edge")
+    smooth = np.mean([around[i : i + shape[0], j : j + shape[1]] for i in range(5) for j in range(5)], axis=0)
+
+    def variance(light):
+        return np.maximum(light / GAIN + (READ_NOISE / GAIN) ** 2, (READ_NOISE / GAIN / 2) ** 2) + 1 / 12 + 0.3**2
+
+    near = np.abs(light - smooth) < 5 * np.sqrt(variance(smooth))
+    expected = np.sqrt(variance(np.where(near, smooth, light)))
+    # Where the choice hangs on the last digit both are right.
+    assert np.mean(~np.isclose(out.sigma, expected, rtol=1e-5)) < 1e-5
+
+
+def test_a_level_that_is_not_known_somewhere_spoils_no_other_pixel():
+    level = np.full((200, 300), 300, np.float32)
+    level[50, 100] = np.nan
+    out = calibrate.deviation(frame(np.full(level.shape, 1300.0)), GAIN, READ_NOISE, level)
+    there = out.sigma[50, 100]
+    out.sigma[48:53, 98:103] = out.sigma[0, 0]
+    np.testing.assert_allclose(out.sigma, np.sqrt(1000 / GAIN + (READ_NOISE / GAIN) ** 2), rtol=1e-6)
+    assert np.isfinite(there)
+
+
+def plain_scatter(values, step):
+    """Half of what lies between the 16th and the 84th percentile, of whole numbers between the steps."""
+    core, steps, counts = (0.158655, 0.841345), *np.unique(values, return_counts=True)
+    if np.mean(values == np.round(values)) <= 0.9:
+        return np.subtract(*np.quantile(values, core[::-1])) / 2
+    if len(steps) < 3:
+        return step / np.sqrt(12)
+    shares = np.cumsum(counts)[:-1] / values.size
+    low, high = np.interp(core, shares, (steps[:-1] + steps[1:]) / 2)
+    return max((high - low) / 2, step / np.sqrt(12))
+
+
+@pytest.mark.parametrize("digits", [0, 1, 6])
+@pytest.mark.parametrize("scatter", [0.1, 0.7, 30.0])
+def test_scatter_is_that_of_the_percentiles(scatter, digits):
+    values = np.round(np.random.default_rng(5).normal(10, scatter, 999), digits).astype(np.float32)
+    assert calibrate.robust_scatter(values) == pytest.approx(plain_scatter(values, 1.0), rel=1e-5)
+
+
+def test_local_scatter_is_linear_between_the_middles_of_its_blocks():
+    from scipy.ndimage import zoom
+
+    data = np.random.default_rng(6).normal(500, 20, (200, 331)).astype(np.float32)
+    difference = data[:, 2:] - data[:, :-2]
+    ys, xs = np.linspace(0, 200, 4).astype(int), np.linspace(0, 329, 6).astype(int)
+    blocks = [
+        [difference[a:b, c:d] for c, d in zip(xs, xs[1:], strict=False)] for a, b in zip(ys, ys[1:], strict=False)
+    ]
+    grid = np.array([[plain_scatter(one.ravel(), 1.0) / np.sqrt(2) for one in row] for row in blocks])
+    expected = zoom(grid, (200 / 3, 331 / 5), order=1, mode="nearest", grid_mode=True)
+    np.testing.assert_allclose(calibrate.local_scatter(data), expected, rtol=1e-5)
+
+
 def test_scatter_of_whole_numbers_is_at_least_that_of_rounding():
     assert calibrate.robust_scatter(np.full(100, 7.0)) == pytest.approx(1 / np.sqrt(12))
 
@@ -284,3 +348,30 @@ def test_pixels_without_data_end_as_nan(master):
     light = frame(np.full((9, 9), 100.0), 3.0, masked((9, 9), (4, 4, Mask.NO_DATA)))
     out = calibrate.flat(light, master)
     assert np.argwhere(np.isnan(out.data)).tolist() == np.argwhere(np.isnan(out.sigma)).tolist() == [[4, 4]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 3), (40, 57)])
+def test_replaced_values_are_the_medians_of_the_good_around_them(shape):
+    rng = np.random.default_rng(31)
+    one = noisy(32, 100, 10, shape)
+    mask = np.where(rng.random(shape) < 0.4, rng.choice(np.array([1, 2, 4, 16], np.uint8), shape), 0).astype(np.uint8)
+    mask[10:22, 10:22] = Mask.BAD  # the middle of it sees nothing good
+    out = calibrate.interpolate(one.with_(mask=mask))
+    good = np.where(mask & Mask.UNUSABLE, np.nan, one.data)
+    for y, x in np.argwhere(mask & (Mask.BAD | Mask.COSMIC_RAY)):
+        windows = [good[max(y - r, 0) : y + r + 1, max(x - r, 0) : x + r + 1] for r in (2, 4)]
+        found = [np.nanmedian(window) for window in windows if np.isfinite(window).any()]
+        assert out.data[y, x] == pytest.approx(found[0] if found else one.data[y, x], rel=1e-6)
+        assert bool(out.mask[y, x] & Mask.INTERPOLATED) == bool(found)
+    untouched = (mask & (Mask.BAD | Mask.COSMIC_RAY)) == 0
+    np.testing.assert_array_equal(out.data[untouched], one.data[untouched])
+
+
+def test_a_step_changes_nothing_of_the_frame_that_it_is_given():
+    light = noisy(33, 1000, 30).with_(mask=masked((40, 50), (3, 4, Mask.BAD)))
+    flat = noisy(34, 1.0, 0.01).with_(mask=masked((40, 50), (7, 8, Mask.LOW_FLAT)), unit="")
+    before = [np.copy(part) for one in (light, flat) for part in (one.data, one.sigma, one.mask)]
+    calibrate.flat(calibrate.bias(light, noisy(35, 300, 3)), flat)
+    after = [part for one in (light, flat) for part in (one.data, one.sigma, one.mask)]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -8,7 +8,7 @@ import simulated_night as sim
 from astropy.nddata import CCDData
 from firstlight import calibrate, cosmic, sources
 from firstlight.frame import Frame, Mask
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, maximum_filter
 from values import BIT, frame, noisy
 
 READ_NOISE = 5.0
@@ -148,6 +148,34 @@ def test_options_of_astroscrappy_arrive():
     theirs, _ = detect_cosmics(one.data, invar=one.sigma**2, satlevel=np.inf, psffwhm=2.0, **options)
     assert theirs.any()
     np.testing.assert_array_equal(ours.mask == Mask.COSMIC_RAY, theirs)
+
+
+def test_with_the_guard_edges_are_searched_as_if_the_frame_went_on_mirrored(monkeypatch):
+    from astroscrappy import detect_cosmics
+
+    one = crowd(2.5, *SETTINGS["wings"], size=160, count=30).frame
+    ignore = (one.mask & Mask.SATURATED) != 0
+    mirrored = [np.pad(part, cosmic.EDGE, mode="reflect") for part in (one.data, ignore, one.sigma**2)]
+    theirs, _ = detect_cosmics(
+        mirrored[0],
+        inmask=mirrored[1],
+        invar=mirrored[2],
+        satlevel=np.inf,
+        cleantype="medmask",
+        sigclip=5.0,
+        objlim=1.5,
+    )
+    monkeypatch.setattr(cosmic, "star_guard", lambda light, hits, *_: hits)
+    ours = cosmic.cosmic_ray(one, fwhm=2.5).mask & Mask.COSMIC_RAY
+    assert theirs[:6].any()
+    np.testing.assert_array_equal(ours != 0, theirs[3:-3, 3:-3] & ~ignore)
+
+
+@pytest.mark.parametrize("gbox", [2, 3, 6])
+def test_hits_are_grown_by_a_window(gbox):
+    one, struck, _ = field(3.0)
+    plain, grown = (cosmic.cosmic_ray(one, fwhm=3.0, gbox=width).mask == Mask.COSMIC_RAY for width in (0, gbox))
+    np.testing.assert_array_equal(grown, maximum_filter(plain, gbox))
 
 
 @pytest.mark.parametrize("gbox", [0, 3])
@@ -379,6 +407,48 @@ def guarded(light, fwhm, mask=None, sigma=1.0):
     """What the guard leaves of an image in which every pixel above 10 is flagged."""
     mask = np.zeros(light.shape, np.uint8) if mask is None else mask
     return cosmic.star_guard(light, light > 10, np.full(light.shape, sigma), mask, fwhm)
+
+
+def plainly_guarded(light, hits, sigma, mask, fwhm):
+    """The rules of the guard, one pixel after the other."""
+    ny, nx = light.shape
+    unusable = (mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0
+    ratio = 1.03 * cosmic.sharpest(float(np.interp(fwhm, (3, 5), (0.82, 0.95))) * fwhm)
+    kept, bleeding = set(), set()
+    for y, x in np.argwhere(hits):
+        p, noise = light[y, x], 4 * sigma[y, x]
+        for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            power, sides = dy * dy + dx * dx, []
+            for v, u in ((y + dy, x + dx), (y - dy, x - dx)):
+                inside = 0 <= v < ny and 0 <= u < nx
+                v, u = min(max(v, 0), ny - 1), min(max(u, 0), nx - 1)
+                level = max(light[v, u], 0) + power * sigma[v, u]
+                sides.append((inside, inside and not unusable[v, u], light[v, u], level))
+                if mask[v, u] & Mask.SATURATED:
+                    bleeding.add((y, x))
+            (_, good, a, low), (_, well, b, lower) = sides
+            if good and well and (fwhm >= 4 or p > max(a, b)) and p > ratio**power * np.sqrt(low * lower) + noise:
+                kept.add((y, x))
+            for near, far in (sides, sides[::-1]):
+                if power == 1 and near[1] and not far[0] and p > ratio ** (1 + 2 * fwhm) * near[3] + noise:
+                    kept.add((y, x))
+    kept -= bleeding
+    out = np.zeros(light.shape, bool)
+    for y, x in kept | (set(map(tuple, np.argwhere(hits))) - bleeding):
+        touched = kept & {(y + v, x + u) for v in (-1, 0, 1) for u in (-1, 0, 1)}
+        out[y, x] = (y, x) in kept or any(light[place] > light[y, x] for place in touched)
+    return out
+
+
+@pytest.mark.parametrize("fwhm", [1.5, 2.5, 4.0])
+def test_the_guard_is_what_its_rules_say_pixel_for_pixel(fwhm):
+    one = crowd(fwhm, *SETTINGS["sharp"], size=160, count=70).frame
+    light, hits = one.data - np.float32(3000), np.random.default_rng(1).random(one.shape) < 0.05
+    hits |= light > 10 * one.sigma
+    mask = one.mask | np.where(np.random.default_rng(2).random(one.shape) < 0.01, np.uint8(Mask.BAD), np.uint8(0))
+    ours = cosmic.star_guard(light, hits, one.sigma, mask, fwhm)
+    assert 100 < ours.sum() < 0.9 * hits.sum()
+    np.testing.assert_array_equal(ours, plainly_guarded(light, hits, one.sigma, mask, fwhm))
 
 
 @pytest.mark.parametrize("fwhm", SEEING)

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 from astropy.io import fits
-from firstlight.frame import Frame, Mask, Unusable, must_match, size
+from firstlight.frame import Frame, Mask, Unusable, must_match, row_blocks, size
 
 
 def frame(shape=(3, 4), unit="adu", **parts):
@@ -77,3 +77,28 @@ def test_a_frame_without_use_is_a_fault_of_the_frame():
     from firstlight.job import FRAME_FAULTS
 
     assert issubclass(Unusable, FRAME_FAULTS)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 100_000), (500, 333), (0, 5)])
+def test_blocks_hold_every_row_once(shape):
+    rows = [row for block in row_blocks(shape) for row in range(shape[0])[block]]
+    assert rows == list(range(shape[0]))
+    assert all(
+        (block.stop - block.start) * shape[1] <= 1 << 16 or block.stop - block.start == 1 for block in row_blocks(shape)
+    )
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.3, "image"])
+@pytest.mark.parametrize("before", [False, True], ids=["first master", "second master"])
+def test_noise_of_a_master_adds_in_squares_and_its_share_is_kept(before, factor):
+    rng, shape = np.random.default_rng(4), (301, 411)
+    own, master = rng.uniform(0, 5, (2, *shape)).astype(np.float32)
+    own[:50], master[25:75] = 0, 0
+    times = rng.uniform(-2, 2, shape).astype(np.float32) if factor == "image" else factor
+    common = rng.integers(0, 256, shape).astype(np.uint8) if before else None
+    out = frame(shape, sigma=own, common=common).noisier(master, times)
+    added, total = (times * master) ** 2, own**2 + (times * master) ** 2
+    shared = added + (common / 255.0 * own**2 if before else 0)
+    np.testing.assert_allclose(out.sigma, np.sqrt(total), rtol=1e-6)
+    share = 255 * np.divide(shared, total, out=np.zeros_like(total), where=total > 0)
+    assert np.abs(out.common - share).max() < 0.501

@@ -642,6 +642,22 @@ def test_reasons(one, other, library, why):
     assert line["why"] == why
 
 
+def test_of_many_masters_the_record_tells_of_the_nearest():
+    """A table of all nights for all lights would grow with the square of the frames."""
+    far = [row(f"b{n}", "bias", f"2023-01-{n:02d}") for n in range(1, 31)]
+    lines = record(LIGHT, *far, row("near", "bias", BEFORE))
+    assert len(lines) == matches.MOST and lines[0]["chosen"] == "yes"
+    assert [int(line["nights"]) for line in lines] == [1, *range(42, 51)]
+
+
+def test_lights_that_ask_alike_are_compared_with_all_masters_once(monkeypatch):
+    rows = [row(f"l{n}", filter=f"f{n % 3}", exposure=float(n)) for n in range(30)] + [row("b", "bias")]
+    calls, offered = [], match.Plan._offered_bias
+    monkeypatch.setattr(match.Plan, "_offered_bias", lambda *given: calls.append(given) or offered(*given))
+    match.plan(rows, DEFAULTS)
+    assert len(calls) == 1
+
+
 def test_masters_that_are_reduced_themselves_are_recorded_too():
     lines = record(*NIGHT, frame=f"masters/{TONIGHT}/cam_1x1_100x100/flat_R.fits")
     assert [(line["kind"], line["chosen"], line["why"]) for line in lines] == [

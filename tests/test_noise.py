@@ -220,3 +220,30 @@ def test_clipping_that_is_asked_for_is_done(method):
         iter([*frames[:3], frames[3].with_(data=struck), *frames[4:]]), 12, memory, **options
     )
     assert abs(hit.data[50, 60] - clean.data[50, 60]) < 3 * clean.sigma[50, 60]
+
+
+# --- Blocks of large frames -----------------------------------------------------------------------------------------
+def test_large_frames_are_sampled_in_whole_blocks_from_all_over():
+    shape = (40 * pairs.BLOCK + 5, 50 * pairs.BLOCK + 9)
+    image = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+    taken = pairs.sample(image, 300)
+    assert taken.shape == (pairs.BLOCK, 300 * pairs.BLOCK) and taken.dtype == np.float32
+    corners = [divmod(int(taken[0, n * pairs.BLOCK]), shape[1]) for n in range(300)]
+    for n in (0, 7, 299):
+        (y, x), block = corners[n], slice(n * pairs.BLOCK, (n + 1) * pairs.BLOCK)
+        np.testing.assert_allclose(taken[:, block], image[y : y + pairs.BLOCK, x : x + pairs.BLOCK])
+    assert len(set(corners)) == 300
+    assert len({y for y, _ in corners}) == 40 and len({x for _, x in corners}) > 40
+
+
+def test_small_frames_are_looked_at_as_a_whole():
+    image = np.zeros((100, 90), np.float32)
+    assert pairs.sample(image) is image
+
+
+def test_the_blocks_of_a_large_frame_tell_the_same_within_the_errors():
+    bias, flats = exposures(1.5, 7, 0, 2, (1024, 1024)), exposures(1.5, 7, 28000, 2, (1024, 1024), seed=7)
+    bias, flats = ([pairs.sample(one, 512) for one in frames] for frames in (bias, flats))
+    found = pairs.detector([bias], [flats], np.mean(bias, axis=0), 1 / 12, 65535)
+    assert abs(found.gain - 1.5) < 4 * found.gain_error < 0.02
+    assert abs(found.read_noise - 7 / 1.5) < 4 * found.read_noise_error < 0.04

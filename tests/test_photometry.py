@@ -149,3 +149,15 @@ def test_a_band_may_have_any_name():
     header.extend(wcs.to_header())
     header.update(photometry.stack_cards(header, table, stars, {}, {"band": "H\u03b1", "colour_term": 0.0}))
     assert header["DEPTHBND"] == "H?" and "MAGZERO" in header
+
+
+def test_stars_with_companions_are_those_that_a_tree_finds():
+    from scipy.spatial import cKDTree
+
+    rng = np.random.default_rng(8)
+    places, mag = rng.uniform(0, 300, (2000, 2)), rng.uniform(5, 15, 2000)
+    which = rng.choice(2000, 500, replace=False)
+    near = cKDTree(places).query_ball_point(places[which], 5.0)
+    expected = [all(k == own or mag[k] > mag[own] + 3 for k in others) for own, others in zip(which, near, strict=True)]
+    np.testing.assert_array_equal(photometry._alone(places, mag, which, 5.0), expected)
+    assert not len(photometry._alone(places, mag, which[:0], 5.0))

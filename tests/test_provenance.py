@@ -95,6 +95,52 @@ def test_a_copy_elsewhere_has_the_same_identity(small, tmp_path):
     assert code_identity(copy / "light.py") == before
 
 
+# What is kept beside the bytecode
+@pytest.fixture
+def kept(small, monkeypatch):
+    """The file in which it is kept, after a first run that may write bytecode."""
+    monkeypatch.setattr(provenance.sys, "dont_write_bytecode", False)
+    code_identity(small / "light.py")
+    return small / provenance.KEPT
+
+
+def in_another_run(folder):
+    provenance._told.cache_clear()
+    return code_identity(folder / "light.py")
+
+
+def test_another_run_reads_no_module_that_is_as_it_was(small, kept, monkeypatch):
+    before = code_identity(small / "light.py")
+    monkeypatch.setattr(provenance, "_read", lambda path: pytest.fail(f"{path} is read again"))
+    assert in_another_run(small) == before
+
+
+def test_another_run_sees_a_line_that_changed(small, kept):
+    before = code_identity(small / "light.py")
+    (small / "firstlight" / "deep.py").write_text("def value(x):\n    return x\n")
+    assert in_another_run(small) != before
+
+
+def test_another_run_sees_a_module_that_came_to_be(small, kept):
+    (small / "firstlight" / "steps.py").write_text("from . import later\n")
+    before = in_another_run(small)
+    (small / "firstlight" / "later.py").write_text("ONE = 1\n")
+    assert in_another_run(small) != before
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"by": "another version", "modules": {"light.py": [[1, 2], "x", [], []]}}'])
+def test_what_was_kept_by_another_version_or_is_damaged_is_made_anew(small, kept, text):
+    before, whole = code_identity(small / "light.py"), kept.read_text()
+    kept.write_text(text)
+    assert in_another_run(small) == before and kept.read_text() == whole
+
+
+def test_nothing_is_kept_where_no_bytecode_is(small, monkeypatch):
+    monkeypatch.setattr(provenance.sys, "dont_write_bytecode", True)
+    code_identity(small / "light.py")
+    assert not (small / provenance.KEPT).exists()
+
+
 def versions(monkeypatch, **numbers):
     monkeypatch.setattr(provenance, "_version", lambda name: numbers.get(name, "1.0"))
 

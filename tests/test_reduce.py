@@ -373,3 +373,13 @@ def test_a_light_names_its_masters(made):
     }
     out = reduce.reduce(sensor.frame(300.0), Reduction(options=NO_HITS, **named))
     assert [out.header[f"{kind}COR"] for kind in ("BIAS", "DARK", "FLAT")] == [f"night/cam/{kind}" for kind in named]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("step", [1, 2, 16])
+def test_the_step_of_an_adc_is_what_divides_all_differences(step, dtype):
+    data = (np.random.default_rng(2).integers(0, 7, (300, 400)) * step + 3).astype(dtype)
+    assert reduce.adc_step(data) == step
+    data[-1, -1] += 1  # one pixel tells
+    assert reduce.adc_step(data) == 1
+    assert reduce.adc_step(np.full((5, 5), 9, dtype)) == 1

@@ -5,7 +5,7 @@ import pytest
 import sep
 import simulated_night as sim
 from aligning import MIDDLE, SHAPE, a_frame, a_night, a_wcs, centroid, noise, onto, painted, pixels, shifted
-from firstlight import align, reprojected, resample
+from firstlight import align, astrometry, reprojected, resample
 from firstlight.frame import Mask
 
 # ---- values ----------------------------------------------------------------------------------------------------------
@@ -40,7 +40,8 @@ def test_bilinear_is_reprojects():
     from reproject import reproject_interp
 
     image, wcs, grid = noise(), a_wcs(angle=11.0), a_wcs(MIDDLE + (3.3, -2.7), scale=2.1)
-    theirs = reproject_interp((image.astype(np.float32), wcs), grid, SHAPE, order="bilinear", return_footprint=False)
+    given = (image.astype(np.float32), astrometry.as_astropy(wcs)), astrometry.as_astropy(grid)
+    theirs = reproject_interp(*given, SHAPE, order="bilinear", return_footprint=False)
     out = onto(image, grid, "bilinear", wcs=wcs)
     both = np.isfinite(theirs) & np.isfinite(out.data)
     both[:, [0, 1, -2, -1]] = both[[0, 1, -2, -1]] = False

@@ -352,3 +352,50 @@ def test_what_is_not_a_number_is_no_source():
     table, _ = sources.detect(a_frame(image, mask))
     assert np.isfinite(table["flux"]).all()
     assert not ((np.abs(table["x"] - 104.5) < 6) & (np.abs(table["y"] - 104.5) < 6)).any()
+
+
+# --- Numbers by a shorter way ---------------------------------------------------------------------------------------
+def test_clipped_deviation_is_that_of_what_lies_within():
+    rng = np.random.default_rng(21)
+    values = np.concatenate([rng.normal(0, 3, 20_001), rng.normal(0, 100, 2000)]).astype(np.float32)
+    square = values.astype(float) ** 2
+    variance = 4 * np.median(square)
+    for _ in range(5):
+        variance = square[square < 3.5**2 * variance].mean() * 1.0057
+    assert sources._clipped_deviation(values) == pytest.approx(np.sqrt(variance), rel=1e-5)
+    assert sources._clipped_deviation(np.zeros(100)) == 0
+
+
+def test_middle_of_the_lower_half_is_by_the_mean_of_what_lies_there():
+    values, start = np.random.default_rng(22).normal(5, 2, 30_000).astype(np.float32), 4.0
+    expected = start
+    for _ in range(8):
+        near = values[(values > expected - 4) & (values < expected + 0.6)]
+        expected += 2.4 * (float(near.mean(dtype=float)) - (expected - 0.5501 * 2))
+    assert sources._middle_of_lower_half(np.sort(values), start, 2.0) == pytest.approx(expected, abs=1e-4)
+    assert expected == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.parametrize("shape", [(1024, 768), (565, 1001), (300, 80)], ids=["sampled", "odd sizes", "whole"])
+def test_the_sky_is_known_far_below_its_noise_without_what_is_ignored(shape):
+    rng = np.random.default_rng(23)
+    y, x = np.indices(shape)
+    truth = 100 + 0.01 * y + 0.004 * x
+    image = (truth + rng.normal(0, 5, shape)).astype(np.float32)
+    ignore = rng.random(shape) < 0.01
+    image[ignore] = 1e5
+    sky = sources.background(image, ignore)
+    assert sky.back().shape == shape and sky.back().dtype == np.float32
+    assert np.percentile(np.abs(sky.back() - truth), 95) < 0.12 * 5
+    assert sky.globalrms == pytest.approx(5, rel=0.03)
+
+
+def test_more_pixels_than_there_is_room_for_at_first_are_found_all_the_same(monkeypatch):
+    data = (painted()[0] - SKY).astype(np.float32)
+    first = sources._extract(data, 5.0, None, 5.0, 5)
+    monkeypatch.setattr(sources, "ROOM", (100, 1_000_000))
+    again = sources._extract(data, 5.0, None, 5.0, 5)
+    np.testing.assert_array_equal(first, again)
+    monkeypatch.setattr(sources, "ROOM", (100,))
+    with pytest.raises(Exception, match="buffer full"):
+        sources._extract(data, 5.0, None, 5.0, 5)

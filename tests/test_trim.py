@@ -527,3 +527,31 @@ def test_overscan_of_a_real_frame_agrees_with_ccdproc(method):
 def test_a_quiet_bias_frame_is_not_saturated(scatter, step):
     data = np.round(np.random.default_rng(8).normal(100, scatter, (1000, 1000))) * step
     assert trim.find_saturation(data.astype(np.float32), step) is None
+
+
+def piles_up(data, step):
+    """The plain rule."""
+    top, middle = float(data.max()), float(np.median(data))
+    at_top = int((data == top).sum())
+    just_below = int((data > top - max(0.02 * (top - middle), 4 * step)).sum()) - at_top
+    return top if top > middle and at_top >= 10 and at_top > 3 * just_below else None
+
+
+@pytest.mark.parametrize("clipped", [2000, 1200, 1030, 1001, 1000, 999, 950])
+@pytest.mark.parametrize("stars", [0, 30, 3000])
+def test_saturation_is_found_by_the_plain_rule(stars, clipped):
+    rng = np.random.default_rng(stars + clipped)
+    data = rng.normal(1000, 8, (200, 300))
+    data.ravel()[:stars] += rng.pareto(0.7, stars) * 30
+    data = np.minimum(np.round(data), clipped).astype(np.float32)
+    assert trim.find_saturation(data, 1.0) == piles_up(data, 1.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (60, 71)])
+def test_saturated_pixels_grow_to_all_eight_neighbours_also_at_edges(shape):
+    from scipy.ndimage import binary_dilation
+
+    flags = np.random.default_rng(3).random(shape) < 0.05
+    flags[-1, 0] = True
+    out = trim.trim(frame(np.where(flags, 900, 100)), 900)
+    np.testing.assert_array_equal(out.mask == Mask.SATURATED, binary_dilation(flags, np.ones((3, 3), bool)))

@@ -58,12 +58,12 @@ def detector(snakemake) -> None:
             beside.append(sum(steps))
             if len(trimmed) >= snakemake.params.bias:
                 saturation.append(frame.header.get("SATURATE"))
-        trimmed.append(frame)
+        trimmed.append(None if frame is None else (frame.shape, pairs.sample(frame.data)))
     number = snakemake.params.bias
-    dark, lit = _pairs(trimmed[:number]), _pairs(trimmed[number:])
-    if dark and any(pair[0].shape != dark[0][0].shape for pair in lit):
+    (dark, size), (lit, size_lit) = _pairs(trimmed[:number]), _pairs(trimmed[number:])
+    if dark and lit and size != size_lit:
         print("flats of another size than the bias frames are left out: does cameras: trim hold for both?")
-        lit = [pair for pair in lit if pair[0].shape == dark[0][0].shape]
+        lit = []
     level = np.mean([one for pair in dark for one in pair], axis=0) if dark else 0.0
     found = pairs.detector(dark, lit, level, np.median(beside or [0]), min(filter(None, saturation), default=None))
     used = pairs.settled(stated, found, options["detector"]["tolerance"])
@@ -74,10 +74,14 @@ def detector(snakemake) -> None:
     io.write_rows(snakemake.output[0], pairs.table(found, stated, used, len(dark), len(lit)))
 
 
-def _pairs(frames) -> list[tuple]:
-    """Neighbours (first and second, third and fourth ...) of which both could be read and have one shape."""
+def _pairs(frames) -> tuple[list[tuple], tuple[int, int] | None]:
+    """Neighbours (first and second, third and fourth ...) of which both could be read and have one shape, and that shape.
+
+    frames  (shape, what `pairs.sample` took) of each, None for one that could not be read
+    """
     both = [(a, b) for a, b in zip(frames[::2], frames[1::2], strict=True) if a is not None and b is not None]
-    return [(a.data, b.data) for a, b in both if a.shape == b.shape == both[0][0].shape]
+    shape = both[0][0][0] if both else None
+    return [(a, b) for (one, a), (other, b) in both if one == other == shape], shape
 
 
 def master(snakemake, combine) -> None:

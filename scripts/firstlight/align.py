@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from . import astrometry, reprojected, resample
-from .frame import Frame, Mask
+from .frame import Frame, Mask, row_blocks
 from .placing import place
+from .positions import median
 
 INTERPOLATIONS = (*resample.KERNELS, *reprojected.METHODS)
-STRIP = 64  # rows of the grid at a time
 LOST = 0.5  # share of a frame that lies off the grid from which on it is told
 
 
@@ -46,48 +46,54 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
     positions = resample.Positions(wcs, grid_wcs, shape, frame.shape)
     if not np.isfinite(positions.x).any():
         raise ValueError("the frame lies on another half of the sky than the grid: another target under the same name?")
-    usable = np.isfinite(frame.data)
-    # What stands in for missing values leaks into neighbours, up to the mask's 10 %: so it must look like the sky.
-    data = frame.data if usable.all() else np.where(usable, frame.data, np.float32(np.nanmedian(frame.data)))
-    mask = np.where(usable, frame.mask, frame.mask | np.uint8(Mask.NO_DATA))
-    sigma = None
-    if frame.sigma is not None:
-        sigma = np.where(usable & np.isfinite(frame.sigma), frame.sigma, np.float32(0))
-    clean = frame.with_(data=data, sigma=sigma, mask=mask)
+    clean = _clean(frame)
     if interpolation in resample.KERNELS:
         out = _by_kernel(clean, positions, interpolation, positions.widest())
         factors = resample.noise_factors(positions, interpolation)
     else:
         out, factors = _by_reproject(clean, positions, interpolation, wcs, grid_wcs)
+    if np.bitwise_or.reduce(clean.mask, axis=None) & Mask.NO_DATA:
+        nothing = (out.mask & Mask.NO_DATA) != 0
+        for image in (out.data, out.sigma):
+            if image is not None:
+                image[nothing] = np.nan
     cards = _cards(frame, out, positions)
-    nothing = (out.mask & Mask.NO_DATA) != 0
-    for image in (out.data, out.sigma):
-        if image is not None:
-            image[nothing] = np.nan
     return out.with_(cards | resample.noise_cards(factors))
 
 
+def _clean(frame: Frame) -> Frame:
+    """A frame of finite values: for those that are missing what looks like the sky, marked NO_DATA."""
+    usable = _finite(frame.data)
+    sure = None if frame.sigma is None else _finite(frame.sigma)
+    if usable is None and sure is None:
+        return frame
+    data, sigma, mask = frame.data, frame.sigma, frame.mask
+    if usable is not None:
+        # What stands in for missing values leaks into neighbours, up to the mask's 10 %.
+        data = np.where(usable, data, np.float32(median(data[usable]) if usable.any() else 0))
+        mask = np.where(usable, mask, mask | np.uint8(Mask.NO_DATA))
+    if sigma is not None:
+        known = [there for there in (usable, sure) if there is not None]
+        sigma = np.where(np.logical_and.reduce(known), sigma, np.float32(0))
+    return frame.with_(data=data, sigma=sigma, mask=mask)
+
+
+def _finite(image: np.ndarray) -> np.ndarray | None:
+    """Which values of an image are finite; None where all are."""
+    if all(np.isfinite(image[rows]).all() for rows in row_blocks(image.shape)):
+        return None
+    return np.isfinite(image)
+
+
 def _by_kernel(frame: Frame, positions, kernel: str, widest: float | None) -> Frame:
-    """The frame on the grid by one of our own kernels, some rows at a time."""
-    ready = resample.Resampler(frame.data, None if frame.sigma is None else frame.sigma**2, frame.mask, kernel, widest)
-    out = _nothing(frame, positions.shape)
-    for start in range(0, positions.shape[0], STRIP):
-        rows = slice(start, min(start + STRIP, positions.shape[0]))
-        columns = positions.columns(rows)
-        if columns is None:
-            continue
-        x, y, area = positions.rows(rows, columns=columns)
-        stretch = None if widest is None else positions.rows(rows, *positions.stretch, columns=columns)
-        values, variances, bits, inside = ready.at(x, y, stretch)
-        out.data[rows, columns] = np.where(inside, values * area, np.float32(np.nan))
-        if out.sigma is not None:
-            out.sigma[rows, columns] = np.where(inside, np.sqrt(variances) * area, np.float32(np.nan))
-        out.mask[rows, columns] = np.where(inside, bits, np.uint8(Mask.NO_DATA))
-        if out.common is not None:
-            places = zip((y, x), frame.shape, strict=True)
-            at = [np.clip(resample.nearest(np.where(inside, p, 0)), 0, size - 1) for p, size in places]
-            out.common[rows, columns] = np.where(inside, frame.common[tuple(at)], np.uint8(0))
-    return out
+    """The frame on the grid by one of our own kernels."""
+    turn = positions.upright()
+    images = [None if i is None else turn.image(i) for i in (frame.data, frame.sigma, frame.mask, frame.common)]
+    out = [None if image is None else np.empty(positions.shape, image.dtype) for image in images]
+    data, sigma, mask, common = images
+    resample.Resampler(data, sigma, mask, kernel, widest, common).onto(positions.turned(turn), *out)
+    data, sigma, mask, common = out
+    return frame.with_(data=data, sigma=sigma, mask=mask, common=common)
 
 
 def _by_reproject(frame: Frame, positions, method: str, wcs, grid_wcs) -> tuple[Frame, list[float]]:
@@ -114,14 +120,6 @@ def _by_reproject(frame: Frame, positions, method: str, wcs, grid_wcs) -> tuple[
     return out.with_(data=values, sigma=sigma, mask=mask), factors
 
 
-def _nothing(frame: Frame, shape) -> Frame:
-    """A frame of the grid's shape with no data in it yet."""
-    sigma = None if frame.sigma is None else np.full(shape, np.nan, np.float32)
-    common = None if frame.common is None else np.zeros(shape, np.uint8)
-    mask = np.full(shape, Mask.NO_DATA, np.uint8)
-    return frame.with_(data=np.full(shape, np.nan, np.float32), sigma=sigma, mask=mask, common=common)
-
-
 def _cards(frame: Frame, out: Frame, positions) -> dict:
     """What an aligned frame says of where it lies; and what its light said of itself, in pixels of the grid.
 
@@ -131,7 +129,7 @@ def _cards(frame: Frame, out: Frame, positions) -> dict:
     """
     (a11, a12, x0), (a21, a22, y0) = positions.affine()
     area = positions.typical(positions.area)
-    covered = int(np.isfinite(out.data).sum())
+    covered = out.data.size - int(np.count_nonzero(out.mask & np.uint8(Mask.NO_DATA)))
     matrix = {"ALIGN11": a11, "ALIGN12": a12, "ALIGN21": a21, "ALIGN22": a22, "ALIGNX": x0, "ALIGNY": y0}
     cards = {key: (round(float(value), 8), "pixel of the grid to pixel of the frame") for key, value in matrix.items()}
     cards["ALIGNCOV"] = (round(covered / out.data.size, 6), "share of the grid that the frame covers")
@@ -145,13 +143,13 @@ def _cards(frame: Frame, out: Frame, positions) -> dict:
 
 
 def _noise_ratio(frame: Frame, out: Frame, area: float) -> float:
-    """Median sigma of unflagged pixels after and before; some 100,000 of each are looked at."""
+    """Median sigma of unflagged pixels after and before; some 30,000 of each are looked at."""
     if frame.sigma is None:
         return area
     middle = []
     for one in (out, frame):
-        some = (slice(None, None, max(int(np.sqrt(one.data.size / 1e5)), 1)),) * 2
+        some = (slice(None, None, max(int(np.sqrt(one.data.size / 3e4)), 1)),) * 2
         good = one.sigma[some][(one.mask[some] == 0) & np.isfinite(one.sigma[some])]
-        middle.append(float(np.median(good)) if good.size else 0.0)
+        middle.append(median(good) if good.size else 0.0)
     after, before = middle
     return after / before if after > 0 and before > 0 else area

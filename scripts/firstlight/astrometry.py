@@ -10,6 +10,9 @@ from itertools import combinations
 import numpy as np
 from astropy.io import fits
 
+from .tangent import Sip, Tangent
+from .tangent import read as read_tangent
+
 # Everything that a WCS may have left in a header: removed before a new one is written.
 WCS_CARDS = (
     # of any axis and any alternative: an axis too many, or a second WCS, is read by others even if we do not
@@ -24,14 +27,19 @@ WCS_CARDS = (
 
 
 def read_wcs(header: fits.Header):
-    """The celestial WCS of a header as astropy's, or None where there is none that can be used."""
+    """The celestial WCS of a header, or None where there is none that can be used: a `tangent.Tangent` where it is plainly
+    of that kind, else astropy's."""
+    placed = all(isinstance(header.get(key), (int, float)) for key in ("CRVAL1", "CRVAL2"))
+    if "CTYPE1" not in header or not placed or not any(key in header for key in ("CD1_1", "CD1_2", "CDELT1")):
+        return None  # wcslib would take 0 and one degree per pixel for what is missing
+    return read_tangent(header) or _read_by_astropy(header)
+
+
+def _read_by_astropy(header: fits.Header):
     import warnings
 
     from astropy.wcs import WCS
 
-    placed = all(isinstance(header.get(key), (int, float)) for key in ("CRVAL1", "CRVAL2"))
-    if "CTYPE1" not in header or not placed or not any(key in header for key in ("CD1_1", "CD1_2", "CDELT1")):
-        return None  # wcslib would take 0 and one degree per pixel for what is missing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -67,20 +75,18 @@ def replace_wcs(header: fits.Header, wcs) -> fits.Header:
     return clean
 
 
-def tangent_wcs(crval, crpix, cd):
+def tangent_wcs(crval, crpix, cd) -> Tangent:
     """A TAN WCS; crpix from 0 (x, y), cd in deg/pix (2, 2)."""
+    return Tangent(np.array(crval, float), np.array(crpix, float) + 1, np.array(cd, float))
+
+
+def as_astropy(wcs):
+    """A WCS as astropy's, for libraries that ask for one."""
+    if not isinstance(wcs, Tangent):
+        return wcs
     from astropy.wcs import WCS
 
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.cunit = ["deg", "deg"]
-    wcs.wcs.crval = crval
-    wcs.wcs.crpix = np.asarray(crpix, float) + 1
-    wcs.wcs.cd = cd
-    wcs.wcs.lonpole = 180.0  # also at the pole itself, where FITS would turn the field round
-    wcs.wcs.radesys = "ICRS"
-    wcs.wcs.set()
-    return wcs
+    return WCS(wcs.to_header())
 
 
 def pixel_plane():
@@ -139,10 +145,7 @@ def refit(wcs, xy: np.ndarray, sky: np.ndarray, shift_only: bool = False):
         matrix, offset = solution[:2].T, solution[2]
     # The offset is taken up by the tangent point: with SIP, whose origin is CRPIX, the pixel cannot move.
     new = tangent_wcs(from_plane(offset[None], wcs.wcs.crval)[0], wcs.wcs.crpix - 1, matrix)
-    if wcs.sip is not None:
-        new.sip = wcs.sip
-        new.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
-    return new
+    return new if wcs.sip is None else new.with_sip(Sip(wcs.sip.a, wcs.sip.b, wcs.sip.ap, wcs.sip.bp))
 
 
 def polynomial(xy: np.ndarray, middle, half: float, order: int) -> np.ndarray:
@@ -174,19 +177,15 @@ def fit_sip(xy: np.ndarray, sky: np.ndarray, shape, order: int):
     coefficients = _solved(design, to_plane(sky, crval))  # anew: at a pole the least step turns the axes
     cd = coefficients[1:3].T / half
     wcs = tangent_wcs(crval, middle, cd)
-    if order > 1:
-        _bend(wcs, np.linalg.solve(cd, coefficients.T).T, half, order, middle)
-    return wcs
+    return wcs.with_sip(_sip(np.linalg.solve(cd, coefficients.T).T, half, order)) if order > 1 else wcs
 
 
 def _solved(design: np.ndarray, plane: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(design, plane, rcond=None)[0]
 
 
-def _bend(wcs, terms: np.ndarray, half: float, order: int, middle) -> None:
-    """Give a TAN WCS the SIP terms (k, 2) of `polynomial`, in pixels; its linear part has the first three."""
-    from astropy.wcs import Sip
-
+def _sip(terms: np.ndarray, half: float, order: int) -> Sip:
+    """SIP terms from those (k, 2) of `polynomial`, in pixels; the linear part of the WCS has the first three."""
     a, b, ap, bp = (np.zeros((order + 1, order + 1)) for _ in range(4))
     for (i, j), term in zip(powers(order), terms, strict=True):
         if i + j > 1:
@@ -198,9 +197,7 @@ def _bend(wcs, terms: np.ndarray, half: float, order: int, middle) -> None:
     back = np.linalg.lstsq(polynomial(bent, 0, half, order), uv - bent, rcond=None)[0]
     for (i, j), term in zip(powers(order), back, strict=True):
         ap[i, j], bp[i, j] = term / half ** (i + j)
-    wcs.sip = Sip(a, b, ap, bp, np.asarray(middle) + 1)
-    wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
-    wcs.wcs.set()
+    return Sip(a, b, ap, bp)
 
 
 def scale_of(wcs) -> float:
@@ -339,28 +336,23 @@ def match_stars(a: np.ndarray, b: np.ndarray, tolerance: float = 2.0, brightest:
     a (n, 2), b (m, 2) pixels. Returns (transform (2, 3) from a to b, indices into a, indices into b).
     Raises ValueError with the number of stars where fewer than `least` agree.
     """
-    from scipy.spatial import cKDTree
-
     if min(len(a), len(b)) < least:
         raise ValueError(f"{min(len(a), len(b))} stars, at least {least} are needed to match frames")
     shapes_a, corners_a = _triangles(a[:brightest])
     shapes_b, corners_b = _triangles(b[:brightest])
-    pairs = cKDTree(shapes_a).query_ball_tree(cKDTree(shapes_b), 0.004)
-    tree = cKDTree(b)
+    i, j, _ = close(shapes_a, shapes_b, 0.004)
     bright = a[: 3 * brightest]
-    best, most = None, 0
-    proposals = ((i, j) for i, candidates in enumerate(pairs) for j in candidates)
-    for tried, (i, j) in enumerate(proposals):
-        if tried > 20_000 or most > 0.6 * min(len(bright), len(b)):
+    transform, most = None, 0
+    for start in range(0, min(len(i), 20_000), 200):
+        some = slice(start, start + 200)
+        proposed = _similarities(a[corners_a[i[some]]], b[corners_b[j[some]]])
+        agreeing = _agreeing(proposed, bright, b, tolerance)
+        if agreeing.max() > most:
+            transform, most = proposed[agreeing.argmax()], int(agreeing.max())
+        if most > 0.6 * min(len(bright), len(b)):
             break
-        transform = fit_similarity(a[corners_a[i]], b[corners_b[j]])
-        distance, _ = tree.query(apply_affine(transform, bright), distance_upper_bound=tolerance)
-        agreeing = int(np.isfinite(distance).sum())
-        if agreeing > most:
-            best, most = transform, agreeing
     if most < least:
         raise ValueError(f"only {most} stars agree with any shift, rotation and scale, at least {least} are needed")
-    transform = best
     for fit in (fit_similarity, fit_affine, fit_affine):
         i, j = nearest(apply_affine(transform, a), b, tolerance)
         if len(i) < least:
@@ -373,6 +365,33 @@ def match_stars(a: np.ndarray, b: np.ndarray, tolerance: float = 2.0, brightest:
     if len(i) < max(least, more_than_chance(on_b, b, tolerance, 3)):
         raise ValueError(f"{len(i)} of {len(a)} and {len(b)} stars agree, no more than by chance: the same field?")
     return transform, i, j
+
+
+def _similarities(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`fit_similarity` of t lists of points (t, n, 2) to as many others: (t, 2, 3)."""
+    za, zb = a @ [1, 1j], b @ [1, 1j]
+    middle_b = zb.mean(axis=1, keepdims=True)
+    best, least = None, np.inf
+    for mirrored in (False, True):
+        z = za.conj() if mirrored else za
+        middle = z.mean(axis=1, keepdims=True)
+        z, target = z - middle, zb - middle_b
+        p = ((z.conj() * target).sum(axis=1) / (np.abs(z) ** 2).sum(axis=1))[:, None]
+        rms = np.abs(p * z - target).std(axis=1)[:, None, None]
+        p, q, sign = p[:, 0], (middle_b - p * middle)[:, 0], -1 if mirrored else 1
+        rows = [[p.real, -sign * p.imag, q.real], [p.imag, sign * p.real, q.imag]]
+        found = np.moveaxis(np.array(rows), 2, 0)
+        best = found if best is None else np.where(rms < least, found, best)
+        least = np.minimum(rms, least)
+    return best
+
+
+def _agreeing(transforms: np.ndarray, a: np.ndarray, b: np.ndarray, tolerance: float) -> np.ndarray:
+    """How many of the points a (n, 2) each of the transformations (t, 2, 3) brings to within `tolerance` of one of b."""
+    moved = a @ transforms[:, :, :2].transpose(0, 2, 1) + transforms[:, None, :, 2]
+    hit = np.zeros(moved.shape[:2], bool)
+    hit.ravel()[close(moved.reshape(-1, 2), b, tolerance)[0]] = True
+    return hit.sum(axis=1)
 
 
 def match_shift(a: np.ndarray, b: np.ndarray, tolerance: float = 3.0, least: int = 3, still: float = 30.0):

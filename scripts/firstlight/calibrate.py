@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .frame import MASTER_NAME, Frame, Mask, must_match
+from .frame import MASTER_NAME, Frame, Mask, must_match, row_blocks
 
+FILLED = Mask.UNUSABLE & ~Mask.NO_DATA  # bits of pixels whose values are replaced
 STEPS = ("trim", "deviation", "gain", "cosmic_ray", "bias", "dark", "flat")
 
 
@@ -39,16 +40,41 @@ def deviation(
         return frame.with_(known, sigma=local_scatter(frame.data, step or 1.0))
     floor = np.float32((read_noise / gain) ** 2)
     beside = np.float32(step**2 / 12 + level_noise**2)
-
-    def variance(light):
-        return np.maximum(light / np.float32(gain) + floor, floor / 4) + beside
-
-    light = np.subtract(frame.data, level, dtype=np.float32)
-    smooth = _box_mean(light, 5)
-    expected = np.where(np.abs(light - smooth) < 5 * np.sqrt(variance(smooth)), smooth, light)
     known["SIGMASRC"] = (source, "sigma from gain and read noise")
     known["FLRDNOIS"] = (float(read_noise), "[electron] read noise used")
-    return frame.with_(known, sigma=np.sqrt(variance(expected)))
+    if level is frame.data:  # without light every pixel has the same
+        return frame.with_(known, sigma=np.full(frame.shape, np.sqrt(floor + beside), np.float32))
+    return frame.with_(known, sigma=_sigma_of_light(frame.data, level, np.float32(gain), floor, beside))
+
+
+def _sigma_of_light(data: np.ndarray, level, gain, floor, beside) -> np.ndarray:
+    """The formula of `deviation` with floor (R/g)^2 and beside q^2/12 + o^2."""
+    from cv2 import BORDER_REPLICATE, blur
+
+    def variance(light, out=None):
+        out = np.divide(light, gain, out=out)
+        out += floor
+        np.maximum(out, floor / 4, out=out)
+        out += beside
+        return out
+
+    ny, sigma = len(data), np.empty(data.shape, np.float32)
+    for rows in row_blocks(data.shape):
+        around = slice(max(rows.start - 2, 0), min(rows.stop + 2, ny))  # two rows more, for the averages
+        inner = slice(rows.start - around.start, rows.stop - around.start)
+        light = np.subtract(data[around], level[around] if np.ndim(level) else level, dtype=np.float32)
+        if not np.isfinite(light.sum()):
+            light[~np.isfinite(light)] = 0  # one would spoil the averages of all that follow it
+        smooth = blur(light, (5, 5), borderType=BORDER_REPLICATE)[inner]
+        light, squares = light[inner], sigma[rows]
+        variance(smooth, out=squares)
+        distance = np.subtract(light, smooth, out=smooth)
+        np.square(distance, out=distance)
+        own = ~(distance < np.float32(25) * squares)
+        if own.any():
+            squares[own] = variance(light[own])
+        np.sqrt(squares, out=squares)
+    return sigma
 
 
 def gain(frame: Frame, gain: float | None) -> Frame:
@@ -83,25 +109,40 @@ def flat(frame: Frame, master: Frame | None) -> Frame:
     if master is None:
         return _blanked(interpolate(frame.with_({"FLFLAT": (False, "no master flat")})))
     must_match(frame, master.with_(unit=frame.unit), "master flat")
-    safe = np.where(master.mask & Mask.LOW_FLAT, np.float32(1), master.data)
-    data = frame.data / safe
+    low = np.flatnonzero((master.mask & Mask.LOW_FLAT) != 0)
+
+    def divided(values):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out = values / master.data
+        out.ravel()[low] = values.ravel()[low]
+        return out
+
+    data = divided(frame.data)
     if master.sigma is not None:
-        frame = frame.noisier(data * master.sigma)
-    sigma = None if frame.sigma is None else frame.sigma / safe
+        frame = frame.noisier(master.sigma, data)
+    sigma = None if frame.sigma is None else divided(frame.sigma)
     keywords = {"FLFLAT": (True, "divided by the master flat"), "FLATCOR": _name(master)}
-    return _blanked(interpolate(frame.with_(keywords, data=data, sigma=sigma, mask=frame.mask | master.mask)))
+    mask = frame.mask | master.mask
+    _fill(data, mask, np.flatnonzero((mask & FILLED) != 0))
+    return _blanked(frame.with_(keywords, data=data, sigma=sigma, mask=mask))
 
 
-def interpolate(frame: Frame, bits: int = Mask.UNUSABLE & ~Mask.NO_DATA) -> Frame:
-    """Replace flagged values by the median of the good pixels of the 5x5 (else 9x9) around them; set INTERPOLATED."""
-    flagged = (frame.mask & bits) != 0
-    if not flagged.any():
+def interpolate(frame: Frame, bits: int = FILLED) -> Frame:
+    """Replace values flagged by one of some unusable bits by the median of the good pixels of the 5x5 (else 9x9) around
+    them; set INTERPOLATED."""
+    flagged = np.flatnonzero((frame.mask & bits) != 0)
+    if not flagged.size:
         return frame
     data, mask = frame.data.copy(), frame.mask.copy()
-    good = np.where((frame.mask & Mask.UNUSABLE) == 0, frame.data, np.float32(np.nan))
-    todo = np.argwhere(flagged)
+    _fill(data, mask, flagged)
+    return frame.with_(data=data, mask=mask)
+
+
+def _fill(data: np.ndarray, mask: np.ndarray, flagged: np.ndarray) -> None:
+    """Fill in the pixels of these indices of an image and its mask, none of them good, in place."""
+    todo = np.column_stack(np.divmod(flagged, data.shape[1]))
     for radius in (2, 4):
-        values = _median_around(good, todo, radius)
+        values = _median_around(data, mask, todo, radius)
         found = np.isfinite(values)
         rows, columns = todo[found].T
         data[rows, columns] = values[found]
@@ -109,7 +150,6 @@ def interpolate(frame: Frame, bits: int = Mask.UNUSABLE & ~Mask.NO_DATA) -> Fram
         todo = todo[~found]
         if not len(todo):
             break
-    return frame.with_(data=data, mask=mask)
 
 
 def local_scatter(data: np.ndarray, step: float = 1.0, block: int = 64) -> np.ndarray:
@@ -118,7 +158,7 @@ def local_scatter(data: np.ndarray, step: float = 1.0, block: int = 64) -> np.nd
     Differences see the noise and not the level; the scatter of d = a - b is sqrt(2) times that of a pixel. `step` is what
     whole numbers were rounded to. float32 (ny, nx).
     """
-    from scipy.ndimage import zoom
+    from cv2 import resize
 
     ny, nx = data.shape
     difference = data[:, 2:] - data[:, :-2]
@@ -128,26 +168,24 @@ def local_scatter(data: np.ndarray, step: float = 1.0, block: int = 64) -> np.nd
     for j, (y0, y1) in enumerate(zip(ys[:-1], ys[1:], strict=True)):
         for i, (x0, x1) in enumerate(zip(xs[:-1], xs[1:], strict=True)):
             grid[j, i] = robust_scatter(difference[y0:y1, x0:x1], step) / np.sqrt(2)
-    return zoom(grid, (ny / grid.shape[0], nx / grid.shape[1]), order=1, mode="nearest", grid_mode=True).astype(
-        np.float32
-    )
+    return resize(grid, (nx, ny))  # linear between the middles of the blocks
 
 
 def robust_scatter(values: np.ndarray, step: float = 1.0) -> float:
     """Standard deviation of the core of a distribution, from the 16th to the 84th percentile; whole numbers have at
     least that of their rounding to multiples of `step`."""
-    values = values[np.isfinite(values)]
+    values = np.sort(values[np.isfinite(values)])
     if values.size < 8:
         return float("nan")
-    core = (0.158655, 0.841345)
-    if np.mean(values == np.round(values)) <= 0.9:  # frames of floats may run from 0 to 1
-        low, high = np.quantile(values, core)
+    core = np.array([0.158655, 0.841345])
+    if np.mean(values == np.rint(values)) <= 0.9:  # frames of floats may run from 0 to 1
+        low, high = np.interp(core * (values.size - 1), np.arange(values.size), values)
         return float(high - low) / 2
     # Between whole numbers the share below is interpolated, else the result would be a whole number itself.
-    steps, counts = np.unique(values, return_counts=True)
-    if len(steps) < 3:
+    first = np.flatnonzero(values[1:] != values[:-1]) + 1  # of each value but the lowest
+    if len(first) < 2:
         return step / np.sqrt(12)
-    low, high = np.interp(core, np.cumsum(counts)[:-1] / values.size, (steps[:-1] + steps[1:]) / 2)
+    low, high = np.interp(core, first / values.size, (values[first - 1] + values[first]) / 2)
     return max(float(high - low) / 2, step / np.sqrt(12))
 
 
@@ -168,32 +206,29 @@ def _subtract(frame: Frame, master: Frame | None, factor: float, what: str, keyw
     must_match(frame, master, what)
     factor = np.float32(factor)
     if master.sigma is not None:
-        frame = frame.noisier(factor * master.sigma)
+        frame = frame.noisier(master.sigma, factor)
     known = {keyword: (float(factor), f"{what}: share that was subtracted"), keyword[2:] + "COR": _name(master)}
-    return frame.with_(known, data=frame.data - factor * master.data, mask=frame.mask | master.mask)
+    data = np.multiply(master.data, factor, dtype=np.float32)
+    return frame.with_(known, data=np.subtract(frame.data, data, out=data), mask=frame.mask | master.mask)
 
 
 def _name(master: Frame) -> tuple[str, str]:
     return master.header.get(MASTER_NAME, ""), "among the masters"
 
 
-def _box_mean(image: np.ndarray, width: int) -> np.ndarray:
-    from scipy.ndimage import uniform_filter
-
-    return uniform_filter(image, width, mode="nearest")
-
-
-def _median_around(image: np.ndarray, where: np.ndarray, radius: int) -> np.ndarray:
-    """Median of the finite values of the windows centred on `where` (n, 2); NaN where there is none."""
-    import warnings
-
-    padded = np.pad(image, radius, constant_values=np.nan)
-    steps = np.arange(2 * radius + 1)
+def _median_around(data: np.ndarray, mask: np.ndarray, where: np.ndarray, radius: int) -> np.ndarray:
+    """Median of the good pixels of the windows centred on `where` (n, 2), float32 (n,); NaN where there is none."""
+    ny, nx = data.shape
+    reach = np.arange(-radius, radius + 1)
     out = np.empty(len(where), np.float32)
-    for start in range(0, len(where), 100_000):
-        rows, columns = where[start : start + 100_000].T
-        windows = padded[rows[:, None, None] + steps[:, None], columns[:, None, None] + steps]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a window without a finite value
-            out[start : start + 100_000] = np.nanmedian(windows.reshape(len(rows), -1), axis=1)
+    for start in range(0, len(where), 20_000):
+        rows, columns = (where[start : start + 20_000, axis, None] + reach for axis in (0, 1))
+        inside = ((rows >= 0) & (rows < ny))[:, :, None] & ((columns >= 0) & (columns < nx))[:, None, :]
+        places = np.clip(rows, 0, ny - 1)[:, :, None], np.clip(columns, 0, nx - 1)[:, None, :]
+        good = inside & ((mask[places] & Mask.UNUSABLE) == 0)
+        windows = np.where(good, data[places], np.float32(np.nan)).reshape(len(rows), -1)
+        windows.sort(axis=1)  # what does not count comes last
+        last = np.maximum((~np.isnan(windows)).sum(axis=1), 1) - 1
+        line = np.arange(len(windows))
+        out[start : start + 20_000] = (windows[line, last // 2] + windows[line, (last + 1) // 2]) / 2
     return out

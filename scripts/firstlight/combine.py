@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from astropy.io import fits
 
-from . import honesty, merging, pile, products, rejection, scaling, selection
+from . import clipping, filling, honesty, merging, pile, products, rejection, scaling, selection
 from .frame import Frame, Unusable, printable
 
 CLIPPINGS = ("auto", *pile.CLIPPINGS)
 WEIGHTS = ("noise", "noise+fwhm", "none")
+FRAME = 10  # bytes of a frame's pixel: data, sigma, mask, share of the masters
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Stack:
 class Input:
     """One frame on the grid and what is known of it.
 
-    read()  gives the aligned Frame; called twice
+    read()  gives the aligned Frame; called twice, once where memory holds all frames
     fwhm [pix], noise of a pixel of the sky [unit], exposure [s]: 0 where unknown; header of the aligned frame
     The rest is found as frames are combined: fluxes of the grid's stars, medians of blocks, where on the lattice of
     `honesty` there are data, what the masters brought of the variance, ... ; despite: why it would be left out, were there
@@ -72,6 +73,12 @@ class Input:
     depth: float = 0.0
     note: str = ""
     despite: str = ""
+    frame: Frame | None = None  # kept from the first reading
+
+    def taken(self) -> Frame:
+        """The frame, which is not kept any longer."""
+        frame, self.frame = self.frame, None
+        return self.read() if frame is None else frame
 
     @property
     def factors(self) -> np.ndarray:
@@ -144,7 +151,7 @@ def combine(
     _check(method, clip, weight, low, high)
     if not inputs:
         raise Unusable("no usable frame to combine")
-    shape = _measure(inputs, stars, scale, threads)
+    shape = _measure(inputs, stars, scale, memory, threads)
     inputs, left_out, reference = _selected(inputs, photometric_reference, scale, limits or {})
     weight = weight if method == "average" else "none"
     weights = _weigh(inputs, weight)
@@ -159,9 +166,10 @@ def combine(
             survive = merging.survivors(held, fwhm, fitting, clip == "auto", threads)
         else:
 
-            def survive(_, values, sigmas, flags):
-                return pile.reject(values, sigmas, flags == pile.GOOD, clip, low, high, iterations, nlow, nhigh)
+            def among(_, values, sigmas, flags):
+                return clipping.reject(values, sigmas, flags == pile.GOOD, clip, low, high, iterations, nlow, nhigh)
 
+            survive = merging.Survivors(among, np.inf if clip == "none" else 0.0)
         result = merging.merged(held, survive, method, weights, common, share, threads)
     return _stack(inputs, left_out, reference, result, bits, common, method, (clip, weight))
 
@@ -177,8 +185,9 @@ def _check(method: str, clip: str, weight: str, low, high) -> None:
         )
 
 
-def _measure(inputs: list[Input], stars: np.ndarray, scale: str, threads: int) -> tuple[int, int]:
-    """What is to be known of all frames before they are combined, from one reading of each; returns their shape."""
+def _measure(inputs: list[Input], stars: np.ndarray, scale: str, memory: float, threads: int) -> tuple[int, int]:
+    """What is to be known of all frames before they are combined, from one reading of each, and the frames themselves where
+    `memory` holds them; returns their shape."""
     usual = float(np.median([one.fwhm for one in inputs if one.fwhm > 0] or [3.0]))
 
     def measure(one: Input):
@@ -192,9 +201,11 @@ def _measure(inputs: list[Input], stars: np.ndarray, scale: str, threads: int) -
         if frame.common is not None:
             some = frame.common[::7, ::7][np.isfinite(frame.data[::7, ::7])]
             one.common = float(np.median(some)) / 255 if len(some) else 0.0
+        if pile.fits(frame.shape, len(inputs), memory, FRAME):
+            one.frame = frame
         return frame.shape
 
-    shapes = list(merging.side_by_side(measure, inputs, threads))
+    shapes = list(filling.side_by_side(measure, inputs, threads))
     for one, (ny, nx) in zip(inputs, shapes, strict=True):
         if (ny, nx) != shapes[0]:
             first = f"{inputs[0].name} {shapes[0][1]}x{shapes[0][0]}"
@@ -215,6 +226,8 @@ def _selected(inputs: list[Input], wanted: str, scale: str, limits: dict):
     if not reasons:
         return inputs, [], reference
     left_out = [(one, reasons[one.name]) for one in inputs if one.name in reasons]
+    for one, _ in left_out:
+        one.frame = None
     inputs = [one for one in inputs if one.name not in reasons]
     reference = _reference(inputs, wanted)
     _bring_to_scale(inputs, reference, scale)
@@ -296,14 +309,15 @@ def _surfaces(inputs: list[Input], reference: Input, background: str, shape) -> 
 
 def _fill(held: pile.Pile, inputs: list[Input], surfaces: scaling.Surfaces, common: merging.Common, threads: int):
     """Put all frames on the pile; returns their bits, and the masters' share of the variance (None for none)."""
-    bits = merging.Bits(held.shape)
-    share = merging.Share(held.shape) if common.any else None
+    bits = filling.Bits(held.shape)
+    share = filling.Share(held.shape) if common.any else None
 
     def prepare(number):
-        frame, one = inputs[number].read(), inputs[number]
-        return frame, merging.on_scale(frame, one.scale, surfaces.of(number), one.noise)
+        one = inputs[number]
+        frame = one.taken()
+        return frame, filling.on_scale(frame, one.scale, lambda rows: surfaces.of(number, rows), one.noise)
 
-    frames = merging.side_by_side(prepare, list(range(len(inputs))), threads)
+    frames = filling.side_by_side(prepare, list(range(len(inputs))), threads)
     for weight, (frame, parts) in zip(common.weights, frames, strict=True):
         held.add(*parts)
         bits.add(frame.mask, parts[2])

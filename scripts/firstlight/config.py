@@ -57,7 +57,8 @@ def read_schema(path) -> dict:
     """The schema file as a dict."""
     import yaml
 
-    return yaml.safe_load(Path(path).read_text())
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, where it was built
+    return yaml.load(Path(path).read_text(), loader)
 
 
 def _translated(name: str, section):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from . import sources
+from . import laplacian, sources
 from .calibrate import interpolate
 from .frame import Frame, Mask
 
@@ -44,7 +44,7 @@ def cosmic_ray(
 
     pedestal   what is not light, (ny, nx) or a number in the frame's unit (bias and dark): hits are looked for in frame
                minus pedestal
-    method     "laplacian": L.A.Cosmic (van Dokkum 2001, PASP 113, 1420) by astroscrappy with the frame's own sigma;
+    method     "laplacian": L.A.Cosmic (van Dokkum 2001, PASP 113, 1420) as astroscrappy has it, with the frame's own sigma;
                "median": pixels `threshold` sigma above the median of mbox x mbox pixels, as ccdproc and IRAF do; "none"
     fwhm       pix, of the stars as `sources.quick_fwhm` measures it; None where it is unknown
     sigclip, sigfrac, objlim      of L.A.Cosmic; None as `laplacian_limits` says
@@ -77,16 +77,17 @@ def cosmic_ray(
         limits = {"threshold": threshold, "mbox": mbox}
         hits = _above_median(image, frame.sigma, threshold, mbox)
     hits &= ~ignore
-    candidates = int(hits.sum())
+    candidates = np.count_nonzero(hits)
     if guard:
-        sky = sources.background(image, blind).back(dtype=np.float32)
-        hits = star_guard(image - sky, hits, frame.sigma, frame.mask, fwhm)
+        image -= sources.background(image, blind).back(dtype=np.float32)
+        hits = star_guard(image, hits, frame.sigma, frame.mask, fwhm)
     if gbox > 0:
         hits = _grown(hits, gbox) & ~ignore
-    mask = frame.mask | np.where(hits, np.uint8(Mask.COSMIC_RAY), np.uint8(0))
-    found = frame.with_({"NCOSMIC": (int(hits.sum()), "pixels flagged as cosmic rays")}, mask=mask)
+    count = np.count_nonzero(hits)
+    mask = frame.mask | hits * np.uint8(Mask.COSMIC_RAY)
+    found = frame.with_({"NCOSMIC": (count, "pixels flagged as cosmic rays")}, mask=mask)
     said = f"of {candidates} that {method} found" + (", the others no sharper than stars" if guard else "")
-    print(f"cosmic rays: {int(hits.sum())} pixels {said}, {limits}")
+    print(f"cosmic rays: {count} pixels {said}, {limits}")
     return _replaced(found, rbox) if replace == "early" else found
 
 
@@ -138,15 +139,14 @@ def star_guard(
     hits       bool (ny, nx), flagged pixels: only these are looked at
     fwhm       pix, of stars before they fall on pixels; None is taken as 1.5
     """
-    y, x = np.nonzero(hits)
-    unusable = (mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0
+    y, x = np.divmod(np.flatnonzero(hits), hits.shape[1])
     fwhm = fwhm or UNKNOWN_FWHM
     ratio = 1.03 * sharpest(float(np.interp(fwhm, (3, 5), NARROWER)) * fwhm)
     value, noise = light[y, x], 4 * sigma[y, x]
     sharp, bleeding = np.zeros(len(y), bool), np.zeros(len(y), bool)
     for dy, dx in PAIRS:
         power = dy**2 + dx**2
-        sides = [_neighbour(y + way * dy, x + way * dx, light, power * sigma, unusable) for way in (1, -1)]
+        sides = [_neighbour(y + way * dy, x + way * dx, light, sigma, mask, power) for way in (1, -1)]
         inside, usable, beside, level = zip(*sides, strict=True)
         both = inside[0] & inside[1] & usable[0] & usable[1]
         ridge = (value > np.maximum(*beside)) | (fwhm >= WIDE)
@@ -200,18 +200,16 @@ def _searched(frame: Frame, pedestal, ignore: np.ndarray):
 
 
 def _laplacian(image, sigma, ignore, edge, **options) -> np.ndarray:
-    """astroscrappy's hits; with `edge`, the frame is mirrored at its edges by so many pixels, where it finds none."""
-    from astroscrappy import detect_cosmics
+    """The hits of L.A.Cosmic; with `edge`, the frame is mirrored at its edges by so many pixels, where it finds none."""
+    from cv2 import BORDER_REFLECT_101, copyMakeBorder
 
-    # Saturated pixels are in the mask already, known from raw ADU.
-    parts = [image, ignore, sigma**2]
     edge = min(edge, *(side - 1 for side in image.shape))
-    if edge:
-        parts = [np.pad(part, edge, mode="reflect") for part in parts]
-    image, ignore, variance = (np.ascontiguousarray(part) for part in parts)
-    hits, _ = detect_cosmics(image, inmask=ignore, invar=variance, satlevel=np.inf, **options)
+    ignore = ignore.view(np.uint8)
+    image, ignore, sigma = (copyMakeBorder(part, *[edge] * 4, BORDER_REFLECT_101) for part in (image, ignore, sigma))
+    # Saturated pixels are ignored already, known from raw ADU.
+    hits = laplacian.find(image, ignore, np.square(sigma, out=sigma), **options)
     ny, nx = hits.shape
-    return hits[edge : ny - edge, edge : nx - edge].astype(bool)
+    return np.ascontiguousarray(hits[edge : ny - edge, edge : nx - edge])
 
 
 def _above_median(image, sigma, threshold, mbox) -> np.ndarray:
@@ -221,9 +219,9 @@ def _above_median(image, sigma, threshold, mbox) -> np.ndarray:
 
 
 def _grown(hits: np.ndarray, width: int) -> np.ndarray:
-    from scipy.ndimage import maximum_filter
+    from cv2 import dilate
 
-    return maximum_filter(hits, width)
+    return dilate(hits.view(np.uint8), np.ones((width, width), np.uint8)).view(bool)
 
 
 def _replaced(frame: Frame, rbox: int) -> Frame:
@@ -242,11 +240,12 @@ def _replaced(frame: Frame, rbox: int) -> Frame:
     return out
 
 
-def _neighbour(row, column, light, margin, unusable):
+def _neighbour(row, column, light, sigma, mask, power):
     """Whether places lie inside of the image, whether they can be used, their light, and that with a margin for noise."""
     inside, row, column = _clipped(row, column, light.shape)
+    usable = (mask[row, column] & (Mask.UNUSABLE | Mask.SATURATED)) == 0
     value = light[row, column]
-    return inside, ~unusable[row, column], value, np.maximum(value, 0) + margin[row, column]
+    return inside, usable, value, np.maximum(value, 0) + power * sigma[row, column]
 
 
 def _clipped(row, column, shape):

@@ -72,16 +72,36 @@ class Frame:
                 header[key] = value
         return replace(self, header=header, **changes)
 
-    def noisier(self, sigma: np.ndarray) -> Frame:
-        """The frame with the noise (ny, nx) of a master, in its unit, in its sigma and in the share that is common to
-        frames: sigma^2 = own^2 + master^2. As it is where it has no sigma."""
+    def noisier(self, sigma: np.ndarray, times=1.0) -> Frame:
+        """The frame with `times` the noise `sigma` (ny, nx) of a master in its own sigma, and in the share that is common
+        to frames: sigma^2 = own^2 + (times master)^2. times: a number or an image (ny, nx) that brings the master's noise
+        to the frame's unit. As it is where it has no sigma."""
         if self.sigma is None:
             return self
-        own, added = np.square(self.sigma), np.square(sigma)
-        total = own + added
-        before = 0 if self.common is None else self.common * (own / np.float32(255))
-        share = np.divide(before + added, total, out=np.zeros_like(total), where=total > 0)
-        return self.with_(sigma=np.sqrt(total), common=np.rint(255 * np.minimum(share, 1)).astype(np.uint8))
+        out, common = np.empty(self.shape, np.float32), np.empty(self.shape, np.uint8)
+        for rows in row_blocks(self.shape):
+            own = np.square(self.sigma[rows])
+            added = np.multiply(sigma[rows], times[rows] if np.ndim(times) else np.float32(times), dtype=np.float32)
+            np.square(added, out=added)
+            if self.common is None:
+                total = np.add(own, added, out=own)
+            else:
+                total = own + added
+                own *= self.common[rows] / np.float32(255)
+                added += own
+            np.sqrt(total, out=out[rows])
+            share = np.divide(added, total, out=np.zeros_like(total), where=total > 0)
+            share *= 255
+            np.copyto(common[rows], np.rint(np.minimum(share, 255, out=share), out=share), casting="unsafe")
+        return self.with_(sigma=out, common=common)
+
+
+def row_blocks(shape: tuple[int, int], pixels: int = 1 << 16):
+    """Slices of rows of an image (ny, nx) that hold about so many pixels: few enough that what is made of them stays in
+    the processor's cache from one operation to the next, many enough that calls cost nothing."""
+    ny, nx = shape
+    high = max(1, pixels // max(nx, 1))
+    return [slice(start, min(start + high, ny)) for start in range(0, ny, high)]
 
 
 def size(array: np.ndarray) -> str:

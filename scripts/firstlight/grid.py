@@ -9,8 +9,8 @@ from astropy.io import fits
 
 from . import astrometry, placing, sources
 from .frame import Unusable
+from .positions import on_frame
 from .provenance import identity
-from .resample import on_frame
 
 LARGEST = 20  # times the pixels of the reference light: beyond it frames of two fields share a name
 STARS = 500  # of one light
@@ -233,7 +233,9 @@ def _north_up(covers: list[Light], side: float):
     from reproject.mosaicking import find_optimal_celestial_wcs
 
     wcs, shape = find_optimal_celestial_wcs(
-        [(light.shape, light.wcs) for light in covers], frame="icrs", resolution=side * units.arcsec
+        [(light.shape, astrometry.as_astropy(light.wcs)) for light in covers],
+        frame="icrs",
+        resolution=side * units.arcsec,
     )
     return astrometry.tangent_wcs(wcs.wcs.crval, wcs.wcs.crpix - 1, wcs.pixel_scale_matrix), shape
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from . import ordering
 from .resample import KERNELS, RADII
 
 MASTERS = ("BIASCOR", "DARKCOR", "FLATCOR")  # cards of a light that name its masters
@@ -200,12 +201,15 @@ def odd_even(difference: np.ndarray, sigma: np.ndarray, sky: np.ndarray, correct
     Widths are 1.4826 times the median absolute deviation, so a few moving or variable sources do not make them.
     """
     values, variance = (_blocks(one)[sky] for one in (difference, np.square(sigma)))
-    use = np.isfinite(values) & (variance > 0)
+    use = np.isfinite(values)
+    use &= variance > 0
     whole = use.all(axis=1)
     if whole.sum() < FEWEST:
         return {}
-    pulls = values[use] / np.sqrt(variance[use])
-    sums = values[whole].sum(axis=1) / np.sqrt(variance[whole].sum(axis=1)) / correction
+    sums = values[whole].sum(axis=1) / np.sqrt(variance[whole].sum(axis=1)) / np.float32(correction)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pulls = np.divide(values, np.sqrt(variance, out=variance), out=values)
+    pulls = pulls.ravel() if whole.all() else pulls[use]
     return {
         "ODDEVEN": (round(_width(pulls), 4), "width of (odd - even frames) / sigma, sky"),
         "ODDEVEN8": (round(_width(sums), 4), "the same for sums of 8x8 pixels"),
@@ -220,13 +224,17 @@ def empty_sky(data: np.ndarray, sigma: np.ndarray, mask: np.ndarray, correction:
     """
     import sep
 
-    bad = (mask != 0) | ~np.isfinite(data) | ~(sigma > 0)
+    bad = ~(np.isfinite(data) & (sigma > 0) & (mask == 0))
     if min(data.shape) < 64 or bad.mean() > 0.95:
         return np.zeros((data.shape[0] // BLOCK, data.shape[1] // BLOCK), bool)
-    filled = np.ascontiguousarray(np.where(bad, np.float32(0), data))
-    level = sep.Background(filled, mask=bad, bw=32, bh=32, fw=3, fh=3).back()
-    pulls = _blocks(np.where(bad, np.float32(np.inf), (filled - level) / np.where(bad, np.float32(1), sigma)))
-    quiet = np.abs(pulls).max(axis=2) < 4.5
+    filled = data.copy()
+    filled[bad] = 0
+    pulls = filled - sep.Background(filled, mask=bad, bw=32, bh=32, fw=3, fh=3).back(dtype=np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pulls /= sigma
+    pulls[bad] = np.inf
+    pulls = _blocks(pulls)
+    quiet = np.maximum(pulls.max(axis=2), -pulls.min(axis=2)) < 4.5
     pulls[~quiet] = 0
     return quiet & (np.abs(pulls.mean(axis=2)) < 2.5 * max(correction, 1.0) / BLOCK)
 
@@ -239,7 +247,8 @@ def _blocks(image: np.ndarray) -> np.ndarray:
 
 
 def _width(values: np.ndarray) -> float:
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    apart = values - np.float32(ordering.median_of(values))
+    return 1.4826 * ordering.median_of(np.abs(apart, out=apart), True)
 
 
 # ---- correlated noise ------------------------------------------------------------------------------------------------

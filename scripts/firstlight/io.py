@@ -14,7 +14,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyWarning
 
-from . import __version__
+from . import __version__, lean
 from .frame import MASTER_NAME, Frame, Mask, printable
 
 # Cards that describe how an array is stored, not what it shows.
@@ -121,7 +121,8 @@ def table_hdu(name: str, rows: np.ndarray) -> fits.BinTableHDU:
             for n in rows.dtype.names
         ]
     )
-    return fits.BinTableHDU(rows, name=name)
+    with lean.without_tables():
+        return fits.BinTableHDU(rows, name=name)
 
 
 def read_frame(path) -> Frame:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import ordering
+
 CUT = 4.685  # of Tukey's biweight: 95 % of the efficiency of a plain mean where nothing is odd
 LEAST = 1e-3  # weight that is left to odd values, so that no frame comes loose from the others
 NARROWEST = 0.5  # share of the usual spread that a frame's own is at least: a few values may agree by chance
@@ -56,10 +58,18 @@ def solve(
 def groups(known: np.ndarray, least: int) -> np.ndarray:
     """A number for each frame (m,), equal for those that are connected, directly or through others, by at least `least`
     places that both know; known bool (m, n)."""
-    from scipy.sparse.csgraph import connected_components
-
-    shared = known.astype(np.float32) @ known.T.astype(np.float32)
-    return connected_components(shared >= least, directed=False)[1]
+    told = known.astype(np.float32)
+    tied = told @ told.T >= least
+    group, number = np.full(len(known), -1), 0
+    for first in range(len(known)):
+        if group[first] >= 0:
+            continue
+        fresh = np.array([first])
+        while len(fresh):
+            group[fresh] = number
+            fresh = np.flatnonzero(tied[fresh].any(axis=0) & (group < 0))
+        number += 1
+    return group
 
 
 def _least_squares(y, weight, basis, anchor: int, prior) -> np.ndarray:
@@ -89,8 +99,10 @@ def _least_squares(y, weight, basis, anchor: int, prior) -> np.ndarray:
 
 def _spreads(apart: np.ndarray, known: np.ndarray) -> np.ndarray:
     """For each frame (m,) what the median of its residuals over their errors makes a standard deviation."""
-    own = np.array([1.4826 * np.median(a[k]) if k.sum() >= 5 else np.nan for a, k in zip(apart, known, strict=True)])
+    own = np.array(
+        [1.4826 * ordering.median_of(a[k], True) if k.sum() >= 5 else np.nan for a, k in zip(apart, known, strict=True)]
+    )
     told = np.isfinite(own)
-    usual = float(np.median(own[told])) if told.any() else 1.4826 * float(np.median(apart[known]))
+    usual = ordering.median_of(own[told]) if told.any() else 1.4826 * ordering.median_of(apart[known])
     usual = max(usual, 1e-9)
     return np.maximum(np.where(told, own, usual), NARROWEST * usual)

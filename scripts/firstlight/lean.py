@@ -30,6 +30,13 @@ def without(name: str):
     return _stand_ins({name: None})
 
 
+def without_tables():
+    """A context in which nothing is one of astropy's tables, which a FITS table asks when it is made."""
+    table = ModuleType("astropy.table")
+    table.Table = type("Table", (), {})
+    return _stand_ins({"astropy.table": table})
+
+
 def import_fits() -> None:
     """Import `astropy.io.fits` without what it does not need; as usual where that is not possible."""
     if "astropy.io.fits" in sys.modules:

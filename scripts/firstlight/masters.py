@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from astropy.io import fits
 
-from . import pile, quality
-from .calibrate import local_scatter
+from . import estimate, ordering, pile, quality
+from .faults import flag_dead, flag_hot
 from .frame import Frame, Mask, Unusable, printable
 
-RING = [(y, x) for y in range(-3, 4) for x in range(-3, 4) if 8 <= y * y + x * x <= 10]  # neighbours 3 pixels away
 SEEN = 1.02  # a scatter by so much above the claimed one is more than the error of its measurement
 
 
@@ -115,7 +114,7 @@ def master_flat(
         levelled, expected, memory, "flat", limits, combination, "none", weight, stars=stars, left_out=left_out
     )
     good = master.data[(master.mask & Mask.UNUSABLE) == 0]
-    level = np.float32(getattr(np, normalise)(good, dtype=float) if normalise == "mean" else np.median(good))
+    level = np.float32(good.mean(dtype=float) if normalise == "mean" else ordering.median_of(good, True))
     if not level > 0:
         raise Unusable(f"no usable flat frame: the {normalise} of what they make is {level:.3g}, not above zero")
     master = master.with_(
@@ -125,34 +124,6 @@ def master_flat(
         unit="",
     )
     return flag_dead(master, dead, lowest)
-
-
-def flag_hot(master: Frame, hot: float = 10.0) -> Frame:
-    """A master dark with the bit BAD on hot pixels and their number as NHOT.
-
-    Hot is what lies above the median of the pixels 3 away, after the smooth part (amplifier glow) is taken out, by more
-    than `hot` - 1 sigmas of the master (the 1 keeps those that were measured low), and by more than 6 times the
-    scatter from pixel to pixel, which is larger where the dark currents of normal pixels differ. Neighbours so far away
-    are not hot with it in clusters of up to 5x5 pixels, nor most of them along a hot column.
-    """
-    import sep
-
-    data = np.ascontiguousarray(master.data, np.float32)
-    bad = (master.mask & Mask.UNUSABLE) != 0
-    rest = data - sep.Background(data, mask=bad, bw=16, bh=16, fw=1, fh=1).back() if min(data.shape) >= 16 else data
-    excess = rest - _around(rest, bad)
-    lowest = np.float32(max(hot - 1, hot / 2))
-    limit = np.maximum(lowest * _smooth(master.sigma), 6 * local_scatter(excess))
-    return _flagged(master, excess > limit, Mask.BAD, "NHOT", "hot pixels")
-
-
-def flag_dead(master: Frame, dead: float = 0.5, lowest: float = 0.1) -> Frame:
-    """A normalised master flat with the bits BAD on dead pixels (below the share `dead` of the median of the pixels 3
-    away, by more than 5 sigma) and LOW_FLAT where the response is below `lowest`; their numbers as NDEAD, NLOWFLAT."""
-    around = _around(master.data, (master.mask & Mask.UNUSABLE) != 0)
-    lacking = (master.data < np.float32(dead) * around) & (around - master.data > 5 * master.sigma)
-    master = _flagged(master, lacking, Mask.BAD, "NDEAD", "dead pixels")
-    return _flagged(master, ~(master.data >= lowest), Mask.LOW_FLAT, "NLOWFLAT", "pixels of very low response")
 
 
 @dataclass
@@ -167,7 +138,7 @@ class _Gathered:
 
     def add(self, frame: Frame) -> None:
         poor = (frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0
-        self.held.add(frame.data, frame.sigma, poor)
+        self.held.add(frame.data, frame.sigma, poor.view(np.uint8))
         where = np.flatnonzero(frame.mask)
         self.masks.append((where, frame.mask.flat[where]))
         self.samples.append(quality.sample(frame.data, frame.sigma, poor))
@@ -271,12 +242,12 @@ def _cards(kind, gathered: _Gathered, data, sigma, variance, ratio, left_out, no
     cards = {
         "IMAGETYP": f"master {kind}",
         "NCOMBINE": (n, "frames combined"),
-        "FLLEVEL": (float(np.nanmedian(data)), "median level"),
-        "FLNOISE": (float(np.nanmedian(sigma)), "median sigma"),
+        "FLLEVEL": (_median(data), "median level"),
+        "FLNOISE": (_median(sigma), "median sigma"),
         "NLEFTOUT": (len(left_out), "frames left out"),
     }
-    if n > 1 and np.isfinite(variance).any():
-        observed, over = (float(np.sqrt(np.nanmedian(one))) for one in (variance, ratio))
+    observed, over = (_median(one) ** 0.5 for one in (variance, ratio))
+    if np.isfinite(observed):
         cards["FLSCATTR"] = (observed, f"[{unit}] scatter of one frame about master")
         if np.isfinite(over):
             cards["FLSIGRAT"] = (over, "that scatter over the claimed sigma")
@@ -292,16 +263,21 @@ def _cards(kind, gathered: _Gathered, data, sigma, variance, ratio, left_out, no
     return cards
 
 
+def _median(image: np.ndarray) -> float:
+    """Median of what is known; NaN for nothing."""
+    return ordering.median_of(image if np.isfinite(image.sum()) else image[~np.isnan(image)])
+
+
 def _levelled(frames: Iterable[Frame], saturated: float, faintest: float | None, left_out: list):
     """Flats divided by their own level, the median of good pixels; useless ones left out with a word in the log."""
     for frame in frames:
         name = frame.header.get("FLFRAME", "flat")
-        burnt = float(((frame.mask & Mask.SATURATED) != 0).mean())
+        burnt = np.count_nonzero(frame.mask & Mask.SATURATED) / frame.mask.size
         good = (frame.mask & Mask.UNUSABLE) == 0
         if not good.any():
             _leave_out(left_out, name, "it has no good pixel")
             continue
-        level, noise = (float(np.median(image[good])) for image in (frame.data, frame.sigma))
+        level, noise = ordering.median_of(frame.data[good], True), ordering.median_of(frame.sigma[::4, ::4])
         dimmest = 5 * noise if faintest is None else faintest
         if not level > 0:
             _leave_out(left_out, name, f"level {level:.1f} {frame.unit}, no light in it")
@@ -364,40 +340,6 @@ def _lacking_variance(samples: list[quality.Sample], scales: np.ndarray | None) 
     factors = np.ones(len(samples)) if scales is None else scales
     values = np.stack([np.where(one.poor, np.nan, one.values * by) for one, by in zip(samples, factors, strict=True)])
     seen = np.var(values, axis=0, ddof=1)  # NaN where one of them is poor
-    observed = float(np.nanmedian(seen)) * float(pile.chi_correction(len(samples))[-1])
+    observed = float(np.nanmedian(seen)) * float(estimate.chi_correction(len(samples))[-1])
     claimed = float(np.median([one.sigma * by for one, by in zip(samples, factors, strict=True)])) ** 2
     return observed - claimed if observed > SEEN**2 * claimed else 0.0
-
-
-def _around(image: np.ndarray, bad: np.ndarray, rows: int = 64) -> np.ndarray:
-    """Median of the good pixels among the 16 that are 3 away, (ny, nx) float32; the pixel's own value where none is.
-
-    Within 3 pixels of an edge, where all neighbours are on one side, the medians further in are continued.
-    """
-    ny, nx = image.shape
-    padded, good = (np.pad(one, 3, mode="reflect") for one in (image, ~bad))
-    out = np.empty(image.shape, np.float32)
-    for start in range(0, ny, rows):
-        end = min(start + rows, ny)
-        views = [(slice(start + 3 + y, end + 3 + y), slice(3 + x, 3 + x + nx)) for y, x in RING]
-        out[start:end] = pile.median(*(np.stack([one[view] for view in views]) for one in (padded, good)))
-    out = np.where(np.isfinite(out), out, image)
-    for lines in (out, out[::-1], out.T, out.T[::-1]):
-        if len(lines) > 12:
-            lines[:3] = lines[3] + (lines[3] - lines[6]) * np.array([[1.0], [2 / 3], [1 / 3]], np.float32)
-    return out
-
-
-def _smooth(image: np.ndarray, block: int = 64) -> np.ndarray:
-    """The large-scale part of an image, without what stands out."""
-    import sep
-
-    if min(image.shape) < block:
-        return np.full(image.shape, np.median(image), np.float32)
-    return sep.Background(np.ascontiguousarray(image, np.float32), bw=block, bh=block).back()
-
-
-def _flagged(master: Frame, where: np.ndarray, bit: int, keyword: str, what: str) -> Frame:
-    return master.with_(
-        {keyword: (int(where.sum()), what)}, mask=master.mask | np.where(where, np.uint8(bit), np.uint8(0))
-    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
+from operator import attrgetter
 
 from .groups import Master, grouped, in_time, plain, turn_between
 from .reduce import dark_ratio
@@ -94,8 +96,11 @@ class Plan:
         return [used[path] for path in sorted(used)]
 
     def offers(self, row, kind: str) -> list[Offer]:
-        """All masters of a kind that could serve a frame: those that fit first, the best of them at the head."""
-        key = kind, wants(row)
+        """All masters of a kind that could serve a frame: those that fit first, the best of them at the head.
+
+        Frames that ask alike get the same list, so that many lights of one night are compared with all nights once.
+        """
+        key = asks(row, kind)
         if key not in self._offers:
             make = {"bias": self._offered_bias, "dark": self._offered_dark, "flat": self._offered_flat}[kind]
             kinds = ("flatdark", "dark") if kind == "dark" and row.kind == "flat" else (kind,)
@@ -426,14 +431,27 @@ def kinds_for(row) -> tuple[str, ...]:
     return {"light": KINDS, "flat": ("bias", "dark"), "dark": ("bias",), "flatdark": ("bias",)}.get(row.kind, ())
 
 
+_WANTS = attrgetter(
+    "kind", "night", "camera", "filter", "exposure", "temperature", "telescope", "focal_length", "rotator"
+)
+_ASKS = {
+    "bias": attrgetter("night", "camera"),
+    "dark": attrgetter("night", "camera", "kind", "exposure", "temperature"),
+    "flat": attrgetter("night", "camera", "filter", "telescope", "focal_length", "rotator"),
+}
+
+
 def wants(row) -> tuple:
     """What of a frame decides on its masters."""
-    return (
-        row.kind, row.night, row.camera, row.filter, row.exposure, row.temperature, row.telescope, row.focal_length,
-        row.rotator,
-    )  # fmt: skip
+    return _WANTS(row)
 
 
+def asks(row, kind: str) -> tuple:
+    """What of a frame decides on its masters of one kind."""
+    return kind, *_ASKS[kind](row)
+
+
+@cache
 def _days(a: str, b: str) -> int:
     try:
         return abs((date.fromisoformat(a) - date.fromisoformat(b)).days)

@@ -1,8 +1,8 @@
-"""The record of the matching: for each frame every master that could have served it, and why one won."""
+"""The record of the matching: for each frame the masters that could have served it, and why one won."""
 
 from __future__ import annotations
 
-from .match import Chosen, Offer, Plan, kinds_for, wants
+from .match import Chosen, Offer, Plan, asks, kinds_for
 
 COLUMNS = (
     "frame", "kind", "master", "source", "nights", "exposure_ratio", "temperature_difference", "telescope",
@@ -10,31 +10,38 @@ COLUMNS = (
 )  # fmt: skip
 
 
+MOST = 10  # masters of a kind that are told of for a frame: many nights would make a table of nights times lights
+
+
 def matches(plan: Plan) -> list[tuple[str, ...]]:
-    """For each light, and each master whose frames are reduced themselves, each master that could have served it, as text
-    in the order of `COLUMNS`: how far off it was (nights; k; C; relative; deg), whether it fits, which was chosen, why."""
+    """For each light, and each master whose frames are reduced themselves, the masters that could have served it, as text
+    in the order of `COLUMNS`: how far off it was (nights; k; C; relative; deg), whether it fits, which was chosen, why.
+
+    Of each kind those that fit, the best first, then the nearest of the others, `MOST` in all.
+    """
     known: dict = {}
     lines = []
     for row in plan.lights.values():
-        key = wants(row)
-        if key not in known:
-            known[key] = _record(plan, row, plan.chosen(row))
-        lines += [(row.name, *line) for line in known[key]]
+        for kind in kinds_for(row):
+            key = asks(row, kind)
+            if key not in known:
+                known[key] = _record(plan, row, kind, plan.chosen(row))
+            lines += [(row.name, *line) for line in known[key]]
     for master in plan.used_masters():
         if master.ready and master.kind == "flat":  # nothing is subtracted from it any more
             continue
-        lines += [(master.path, *line) for line in _record(plan, master.first, plan.of_master(master))]
+        for kind in kinds_for(master.first):
+            record = _record(plan, master.first, kind, plan.of_master(master))
+            lines += [(master.path, *line) for line in record]
     return lines
 
 
-def _record(plan: Plan, row, chosen: Chosen) -> list[tuple[str, ...]]:
-    lines = []
-    for kind in kinds_for(row):
-        offers = plan.offers(row, kind)
-        fitting = [offer for offer in offers if not offer.failed]
-        for offer in offers:
-            taken = getattr(chosen, kind) is offer.master
-            lines.append((*_values(kind, offer), "yes" if taken else "no", _why(offer, offers, fitting)))
+def _record(plan: Plan, row, kind: str, chosen: Chosen) -> list[tuple[str, ...]]:
+    lines, offers = [], plan.offers(row, kind)
+    fitting = [offer for offer in offers if not offer.failed]
+    for offer in offers[:MOST]:
+        taken = getattr(chosen, kind) is offer.master
+        lines.append((*_values(kind, offer), "yes" if taken else "no", _why(offer, offers, fitting)))
     return lines
 
 

@@ -1,16 +1,15 @@
-"""Frames put on a pile and merged pixel by pixel: the image, its sigma, what counts, and half stacks, in one go."""
+"""A pile of frames merged pixel by pixel: the image, its sigma, what counts, and half stacks, in one go."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from . import honesty, pile, rejection, trails
-from .frame import Frame, Mask
+from . import estimate, honesty, pile, rejection, trails
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,18 @@ class Common:
         """Whether there is any."""
         return len(self.amounts) > 1 and bool(self.amounts.any())
 
-    @property
+    @cached_property
     def pairs(self) -> float:
         """Mean correlation of two frames' shared noise."""
         return self.shared.mean(self.amounts)
+
+    def more(self, counts: np.ndarray) -> np.ndarray:
+        """R - 1 of an average (p) of the frames that count (m, p), see `merged`."""
+        one, two = (np.zeros(counts.shape[1]) for _ in range(2))
+        for count, amount in zip(counts, map(float, self.amounts), strict=True):
+            one += amount * count
+            two += amount**2 * count
+        return self.pairs * np.where(two > 0, one**2 / np.where(two > 0, two, 1) - 1, 0)
 
     def halves(self, radius: float = 0.0) -> float:
         """R - 1 of the difference of the odd and the even frames, see `honesty.excess`: what both share falls out."""
@@ -89,92 +96,49 @@ class Merged:
     difference_sigma: np.ndarray | None
 
 
-# ---- filling ---------------------------------------------------------------------------------------------------------
+# ---- what survives ---------------------------------------------------------------------------------------------------
 
 
-def side_by_side(work: Callable, things: list, threads: int) -> Iterator:
-    """work(thing) of each in their order, at most `threads` at a time, and no more of them in memory."""
-    if threads < 2:
-        yield from map(work, things)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(things), threads):
-            yield from pool.map(work, things[start : start + threads])
+@dataclass(frozen=True)
+class Survivors:
+    """Which values of a pile count.
+
+    among   among(where, values, sigmas, flags): which of the values (n, p) at the pixels `where` (p) of a flattened image
+    limit   number of its own sigmas within which of the centre a value stays if all are good: inf where all stay, 0 where
+            that is not known
+    centre  float32 (ny, nx), NaN where it is not known; None where no limit needs it
+    """
+
+    among: Callable
+    limit: float = 0.0
+    centre: np.ndarray | None = None
 
 
-def on_scale(frame: Frame, scale: float, surface, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """scale x data + surface, its sigma (`noise` where the frame has none), and flags for a pile."""
-    value = frame.data * np.float32(scale) + surface
-    sigma = frame.sigma if frame.sigma is not None else np.full(frame.shape, noise, np.float32)
-    sigma = sigma * np.float32(scale)
-    poor = (frame.mask & np.uint8(Mask.UNUSABLE | Mask.SATURATED)) != 0
-    flags = np.where(poor, np.uint8(pile.POOR), np.uint8(pile.GOOD))
-    known = np.isfinite(value) & np.isfinite(sigma)
-    if not known.all():
-        value[~known], sigma[~known], flags[~known] = 0, 0, pile.ABSENT
-    return value, sigma, flags
-
-
-class Bits:
-    """What the masks of frames have in common, and what any of them has, where they have data; uint8 (ny, nx)."""
-
-    def __init__(self, shape: tuple[int, int]):
-        self.common, self.seen = np.full(shape, 255, np.uint8), np.zeros(shape, np.uint8)
-
-    def add(self, mask: np.ndarray, flags: np.ndarray) -> None:
-        """Take a frame's mask into account."""
-        absent = flags == pile.ABSENT
-        self.common &= np.where(absent, np.uint8(255), mask)
-        self.seen |= np.where(absent, np.uint8(0), mask)
-
-    def of(self, data: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-        """The stack's mask: what all frames have; where none counts all that spoilt them."""
-        mask = np.where(coverage == 0, self.seen, self.common & self.seen)
-        return np.where(np.isfinite(data), mask, np.uint8(Mask.NO_DATA)).astype(np.uint8)
-
-
-class Share:
-    """The masters' share of the variance of an average of frames, summed up frame by frame."""
-
-    def __init__(self, shape: tuple[int, int]):
-        self._part, self._all = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-
-    def add(self, weight: float, sigma: np.ndarray, common: np.ndarray | None, flags: np.ndarray) -> None:
-        """Take a frame into account: its scaled sigma, and the share in 1/255."""
-        variance = np.where(flags == pile.GOOD, np.square(np.float32(weight) * sigma), np.float32(0))
-        self._all += variance
-        if common is not None:
-            self._part += variance * (common * np.float32(1 / 255))
-
-    def image(self) -> np.ndarray:
-        """float32 (ny, nx), from 0 to 1."""
-        return np.divide(self._part, self._all, out=self._part, where=self._all > 0)
-
-
-# ---- merging ---------------------------------------------------------------------------------------------------------
-
-
-def survivors(held: pile.Pile, fwhm: np.ndarray, limits: rejection.Limits, search: bool, threads: int = 1) -> Callable:
-    """What of a pile survives its rejection, as a function for `merged`; search: also for what single frames have of
-    light (`trails`), which gets its flag in the pile."""
+def survivors(held: pile.Pile, fwhm: np.ndarray, limits: rejection.Limits, search: bool, threads: int = 1) -> Survivors:
+    """What of a pile survives its rejection; search: also for what single frames have of light (`trails`), which gets its
+    flag in the pile."""
     if held.count == 1:
-        return lambda where, values, sigmas, flags: flags == pile.GOOD
+        return Survivors(lambda where, values, sigmas, flags: flags == pile.GOOD, np.inf)
     centre, allowance = rejection.centre(held, fwhm, threads), rejection.allowances(fwhm)
     if search:
         trails.mark(held, centre, fwhm, threads)
     middles = centre.values.reshape(-1)
 
-    def survive(where, values, sigmas, flags):
+    def among(where, values, sigmas, flags):
         found_without = (flags == rejection.TRAIL).any(axis=0)
         start = np.where(found_without, np.float32(np.nan), middles[where])
         return rejection.clipped(values, sigmas, flags == pile.GOOD, start, centre.slack(allowance, where), limits)
 
-    return survive
+    # What is measured against more than its own sigma is never rejected sooner.
+    return Survivors(among, min(limits.low, limits.high), centre.values)
+
+
+# ---- merging ---------------------------------------------------------------------------------------------------------
 
 
 def merged(
     held: pile.Pile,
-    survive: Callable,
+    survivors: Survivors,
     method: str,
     weights: np.ndarray,
     common: Common,
@@ -183,7 +147,6 @@ def merged(
 ) -> Merged:
     """Merge a pile.
 
-    survive(where, values, sigmas, flags)  which of the values (n, p) at the pixels `where` of a flattened image count
     method, weights  as in `pile.combine`; half stacks are averages whatever the method
     share   (ny, nx) of an average's variance that is the masters'; None for none
 
@@ -201,56 +164,93 @@ def merged(
     out = {name: np.empty(shape, types[name]) for name in (names if n > 1 else names[:5])}
     flat = {name: image.reshape(-1) for name, image in out.items()}
     lost, lock = np.zeros(n, int), threading.Lock()
-    shares = None if share is None else share.reshape(-1)
-    rho, halves, amounts = common.pairs, common.halves(), common.amounts
+    shares, halves, of_all = None if share is None else share.reshape(-1), common.halves(), common.more(np.ones((n, 1)))
+
+    def put(where, pieces, sums, more):
+        if shares is not None:
+            _add_shared(pieces, sums, shares[where], more, halves)
+        for name, image in flat.items():
+            image[where] = pieces[name]
 
     def work(where, values, sigmas, flags):
-        good = survive(where, values, sigmas, flags)
-        gone = ((flags == pile.GOOD) | (flags == rejection.TRAIL)) & ~good
-        flags = np.where(flags == rejection.TRAIL, np.uint8(pile.POOR), flags)
-        with lock:
-            lost[:] += gone.sum(axis=1)
-        count = good.sum(axis=0, dtype=np.uint16)
-        counts = good if count.all() else good | ((count == 0) & (flags < pile.ABSENT))
-        odd, even = (_sums(*(a[k::2] for a in (values, sigmas, counts, weights))) for k in (0, 1))
-        whole = tuple(a + b for a, b in zip(odd, even, strict=True))
-        piece = {"coverage": count, "rejected": gone.sum(axis=0), "weight": whole[0] * (count > 0) / weights.sum()}
-        with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where no image has data: NaN is the answer
-            by = n if method == "sum" else 1
-            if method == "median":
-                piece["data"], piece["sigma"], _ = pile.merge(values, sigmas, flags, good, method, weights)
-            else:
-                piece["data"], piece["sigma"] = by * whole[1] / whole[0], by * np.sqrt(whole[2]) / whole[0]
-            if n > 1:
-                sums = [np.where(count > 0, a[0], 0) for a in (odd, even)]
-                piece["difference"] = odd[1] / sums[0] - even[1] / sums[1]
-                piece["difference_sigma"] = np.sqrt(odd[2] / sums[0] ** 2 + even[2] / sums[1] ** 2)
-            if shares is not None:
-                more = rho * _others(counts, amounts) * shares[where] * whole[2] / (whole[0] / by) ** 2
-                piece["sigma"] = np.sqrt(np.maximum(np.square(piece["sigma"], dtype=float) + more, 0))
-                piece["difference_sigma"] *= np.sqrt(np.maximum(1 + halves * shares[where], 0))
-        for name, values in piece.items():
-            flat[name][where] = values
+        odd = slice(None)
+        if survivors.limit > 0:
+            pieces, sums, suspects = _of_all(where, values, sigmas, method, weights, survivors)
+            put(where, pieces, sums, float(of_all[0]))
+            odd = pile.flagged(flags, suspects)
+        v, s, f = (pile.at(parts, odd) for parts in (values, sigmas, flags))
+        if v.size:
+            where = np.arange(where.start, where.stop)[odd]
+            good = survivors.among(where, v, s, f)
+            gone = ((f == pile.GOOD) | (f == rejection.TRAIL)) & ~good
+            with lock:
+                lost[:] += gone.sum(axis=1)
+            counts, pieces, sums = _of_good(v, s, f, good, method, weights)
+            put(where, pieces | {"rejected": gone.sum(axis=0)}, sums, common.more(counts))
 
     held.each(work, threads)
     return Merged(**(dict.fromkeys(names) | out), lost=lost)
 
 
-def _sums(values, sigmas, counts, weights):
-    """Sums (p) of the weights, the weighted values and the weighted variances that count (n, p), image by image: the order
-    of the additions, and so the last bit, must not depend on how the work is cut up."""
-    total, mean, variance = (np.zeros(values.shape[1]) for _ in range(3))
-    for value, sigma, count, weight in zip(values, sigmas, counts, map(float, weights), strict=True):
-        total += weight * count
-        mean += weight * value * count
-        variance += np.square(weight * sigma) * count
-    return total, mean, variance
+def _of_all(where, values, sigmas, method: str, weights, survivors: Survivors):
+    """(pieces, sums, suspects) of n values (m) as if all counted, and the places where that is not certain."""
+    n, start = len(values), values[0] if survivors.centre is None else survivors.centre.reshape(-1)[where]
+    sums = [[0.0, np.zeros_like(start), np.zeros_like(start)] for _ in range(2)]
+    inside, spare = np.ones(len(start), bool), np.empty_like(start)
+    for number, (value, sigma, weight) in enumerate(zip(values, sigmas, map(float, weights), strict=True)):
+        half, distance, variance = sums[number % 2], value - start, np.square(sigma)
+        if np.isfinite(survivors.limit):
+            np.square(distance, out=spare)
+            inside &= spare <= np.multiply(variance, np.float32(survivors.limit**2))
+        if weight != 1:
+            distance *= weight
+            variance *= weight**2
+        half[0] += weight
+        half[1] += distance
+        half[2] += variance
+    pieces = _combined(*sums, n if method == "sum" else 1, start)
+    if method == "median":
+        centre = start if survivors.centre is not None and n > 2 else None
+        pieces["data"], pieces["sigma"] = estimate.of_all(values, sigmas, method, weights, centre)
+    pieces |= {"coverage": n, "weight": 1, "rejected": 0}
+    return pieces, (*sums, n if method == "sum" else 1), np.flatnonzero(~inside)
 
 
-def _others(counts, amounts) -> np.ndarray:
-    """(sum a)^2 / sum a^2 - 1 (p) over the images that count (n, p)."""
-    one, two = (np.zeros(counts.shape[1]) for _ in range(2))
-    for count, amount in zip(counts, map(float, amounts), strict=True):
-        one += amount * count
-        two += amount**2 * count
-    return np.where(two > 0, one**2 / np.where(two > 0, two, 1) - 1, 0)
+def _of_good(values, sigmas, flags, good, method: str, weights):
+    """(counts, pieces, sums) of the good values (n, p), of which those that stand in where none is good have counts too."""
+    count, n = good.sum(axis=0, dtype=np.uint16), len(good)
+    counts = good if count.all() else good | ((count == 0) & (flags != pile.ABSENT))
+    odd, even = (estimate.sums_of_good(*(a[k::2] for a in (values, sigmas, counts, weights))) for k in (0, 1))
+    pieces = _combined(odd, even, n if method == "sum" else 1)
+    if method == "median":
+        pieces["data"], pieces["sigma"], _ = estimate.of_good(
+            values, sigmas, good, flags != pile.ABSENT, method, weights
+        )
+    nothing = count == 0
+    for name in ("difference", "difference_sigma"):
+        pieces[name] = np.where(nothing, np.float32(np.nan), pieces[name])
+    whole = odd[0] + even[0]
+    pieces |= {"coverage": count, "weight": np.where(nothing, 0, whole / weights.sum())}
+    return counts, pieces, (odd, even, n if method == "sum" else 1)
+
+
+def _combined(odd, even, by: int, start=0.0) -> dict:
+    """Average (times `by`) and difference of the odd and the even frames from their sums of weights, of weighted values
+    less `start`, and of weighted variances."""
+    whole = [a + b for a, b in zip(odd, even, strict=True)]
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where no image has data: NaN is the answer
+        return {
+            "data": by * (whole[1] / whole[0] + start),
+            "sigma": by * np.sqrt(whole[2]) / whole[0],
+            "difference": odd[1] / odd[0] - even[1] / even[0],
+            "difference_sigma": np.sqrt(odd[2] / odd[0] ** 2 + even[2] / even[0] ** 2),
+        }
+
+
+def _add_shared(pieces: dict, sums: tuple, share, more, halves: float) -> None:
+    """Add to the sigmas what frames share: R - 1 of the average in pixels (`Common.more`), and of the halves' difference."""
+    odd, even, by = sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        added = more * share * ((odd[2] + even[2]) / ((odd[0] + even[0]) / by) ** 2)
+        pieces["sigma"] = np.sqrt(np.maximum(np.square(pieces["sigma"]) + added, 0))
+        pieces["difference_sigma"] = pieces["difference_sigma"] * np.sqrt(np.maximum(1 + halves * share, 0))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import defaultdict
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from . import catalogue, library, match, matches, raw, wishes
@@ -75,10 +77,14 @@ class Night:
 
     def fringe_rows(self, night: str, camera: str, filter: str) -> list:
         """The lights, of all targets, that such a pattern is measured on, in order of time."""
-        rows = self.plan.lights.values()
-        return sorted(
-            (row for row in rows if (row.night, row.camera, row.filter) == (night, camera, filter)), key=in_time
-        )
+        return self._lights_by_place.get((night, camera, filter), [])
+
+    @cached_property
+    def _lights_by_place(self) -> dict[tuple, list]:
+        places = defaultdict(list)
+        for row in sorted(self.plan.lights.values(), key=in_time):
+            places[row.night, row.camera, row.filter].append(row)
+        return dict(places)
 
     def catalogue(self, target: str) -> str | None:
         """Path of a target's catalogue; None where there is to be none."""
@@ -441,14 +447,13 @@ class Night:
             rf"stacks/{any_part}/{any_part}\.fits",
             rf"pictures/{any_part}(\.fits|(/{any_part})?\.(png|tiff))",
         )
-        product = re.compile("|".join(shapes))
+        product = re.compile(rf"{re.escape(self.results)}/(?:{'|'.join(shapes)})")
         found = []
         for kind in ("masters", "catalogues", "lights", "solving", "nova", "steps", "aligned", "stacks", "pictures"):
-            for path in Path(self.results, kind).rglob("*"):
-                name = path.relative_to(self.results).as_posix()
-                if str(path) not in wanted and product.fullmatch(name) and path.is_file() and _is_ours(path):
-                    found.append(str(path))
-        return sorted(found)
+            for folder, _, files in os.walk(f"{self.results}/{kind}"):
+                paths = (f"{folder}/{name}" for name in files)
+                found += [path for path in paths if path not in wanted and product.fullmatch(path)]
+        return sorted(path for path in found if os.path.isfile(path) and _is_ours(Path(path)))
 
 
 def check_folders(raw: list[str], results: str) -> None:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .ordering import median_of
+
 BLOCK = 32  # pix; within a block light and level are even enough
+MOST_BLOCKS = 1024  # of a frame that are looked at: of a pair they tell the gain to 0.2 %, the read noise to 0.1 %
 BRIGHTEST = 0.75  # of saturation: above, detectors are less linear and neighbours share charge
 TOLERANCE = 0.2  # relative difference of a stated value from the measured one that is allowed
 SIGNIFICANT = 5.0  # errors by which a stated value must be off, beside the tolerance
@@ -38,10 +41,21 @@ def detector(bias, flats, level=0.0, beside: float = 0.0, saturation: float | No
     return Measured(*(found or (None, None)), noise, error)
 
 
+def sample(image: np.ndarray, most: int = MOST_BLOCKS) -> np.ndarray:
+    """Of a large image (ny, nx) at most so many blocks, spread over all of it, side by side as an image float32
+    (BLOCK, n BLOCK); a smaller one as it is. Frames of one shape give the same blocks."""
+    ny, nx = (length // BLOCK for length in image.shape)
+    if nx * ny <= most:
+        return image
+    rows, columns = np.divmod(np.linspace(0, nx * ny - 1, most).astype(int), nx)
+    cut = image[: ny * BLOCK, : nx * BLOCK].reshape(ny, BLOCK, nx, BLOCK)
+    return np.float32(cut[rows, :, columns]).swapaxes(0, 1).reshape(BLOCK, -1)
+
+
 def read_noise(pairs, beside: float = 0.0) -> tuple[float, float] | tuple[None, None]:
     """Read noise and its error in ADU from pairs of bias frames: R^2 = var(B1 - B2) / 2 - beside; None, None where
     they do not differ."""
-    variances = [_variance(_blocks(first - second)) / 2 for first, second in pairs]
+    variances = [_variance(_blocks(first) - _blocks(second)) / 2 for first, second in pairs]
     middle = [float(np.median(one)) for one in variances]
     total = float(np.median(middle))
     if total <= 0:
@@ -150,18 +164,19 @@ def _digits(value: float | None) -> str:
 
 
 def _gain_of_pair(first, second, level, noise_variance, saturation):
-    one, two = _blocks(first - level), _blocks(second - level)
-    s1, s2 = np.median(one, axis=1), np.median(two, axis=1)
+    dark = _blocks(level) if np.ndim(level) else np.float32(level)
+    one, two = _blocks(first) - dark, _blocks(second) - dark
+    s1, s2 = _medians(one), _medians(two)
     lit = (s1 > 0) & (s2 > 0)
     if saturation:
-        lit &= np.mean((_blocks(first) >= saturation) | (_blocks(second) >= saturation), axis=1) < 0.01
-        linear = lit & (np.maximum(s1, s2) < BRIGHTEST * (saturation - float(np.median(level))))
+        lit &= np.mean(np.maximum(_blocks(first), _blocks(second)) >= saturation, axis=1) < 0.01
+        linear = lit & (np.maximum(s1, s2) < BRIGHTEST * (saturation - median_of(np.asarray(level))))
         lit = linear if linear.sum() >= 8 else lit
     if lit.sum() < 8:
         return None
     one, two, s1, s2 = one[lit], two[lit], s1[lit], s2[lit]
     ratio = s1 / s2
-    shot = _variance(one - ratio[:, None] * two) - (1 + ratio**2) * noise_variance
+    shot = _variance(one - ratio[:, None].astype(np.float32) * two) - (1 + ratio**2) * noise_variance
     light = s1 * (1 + ratio)
     good = np.isfinite(shot)
     share = shot / light
@@ -175,27 +190,32 @@ def _gain_of_pair(first, second, level, noise_variance, saturation):
 
 
 def _blocks(image: np.ndarray) -> np.ndarray:
-    """An image (ny, nx) as blocks (n, BLOCK * BLOCK); what is left at its upper and right edge is cut off."""
+    """An image (ny, nx) as blocks float32 (n, BLOCK * BLOCK); what is left at its upper and right edge is cut off."""
     ny, nx = (length // BLOCK * BLOCK for length in image.shape)
     if not (ny and nx):
-        return np.asarray(image, np.float64).reshape(1, -1)
-    cut = np.asarray(image[:ny, :nx], np.float64).reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK)
+        return np.asarray(image, np.float32).reshape(1, -1)
+    cut = np.asarray(image[:ny, :nx], np.float32).reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK)
     return cut.swapaxes(1, 2).reshape(-1, BLOCK * BLOCK)
 
 
+def _medians(blocks: np.ndarray) -> np.ndarray:
+    """Median of each row; to sort them is several times quicker than numpy's median."""
+    rows, n = np.sort(blocks, axis=1), blocks.shape[1]
+    return (rows[:, (n - 1) // 2] + rows[:, n // 2]) / 2
+
+
 def _variance(blocks: np.ndarray, limit: float = 5.0) -> np.ndarray:
-    """Variance within each block without outliers: hits, hot pixels that flicker, stars."""
-    middle = np.median(blocks, axis=1, keepdims=True)
-    distance = np.abs(blocks - middle)
+    """Variance within each block without outliers: hits, hot pixels that flicker, stars. float64 (n,)"""
+    rest = blocks - _medians(blocks)[:, None]  # near 0: squares of float32 lose nothing
+    mean = np.zeros((len(rest), 1), np.float32)
     # The median distance of whole numbers is too small by up to half a step.
-    scatter = 1.4826 * (np.median(distance, axis=1, keepdims=True) + 0.5)
+    scatter = 1.4826 * (_medians(np.abs(rest))[:, None] + 0.5)
     for _ in range(2):
-        good = distance <= limit * scatter
-        n = good.sum(axis=1)
-        mean = np.where(good, blocks, 0).sum(axis=1) / n
-        variance = np.where(good, (blocks - mean[:, None]) ** 2, 0).sum(axis=1) / np.maximum(n - 1, 1)
-        scatter = np.sqrt(variance)[:, None]
-        distance = np.abs(blocks - mean[:, None])
+        good = np.abs(rest - mean) <= limit * scatter
+        n, core = np.count_nonzero(good, axis=1), np.where(good, rest, 0)
+        total, squares = core.sum(axis=1).astype(float), np.einsum("ij,ij->i", core, core).astype(float)
+        variance = np.maximum(squares - total**2 / n, 0) / np.maximum(n - 1, 1)
+        mean, scatter = (np.float32(one)[:, None] for one in (total / n, np.sqrt(variance)))
     return variance
 
 

@@ -68,14 +68,11 @@ def zero_point(
 
 def _alone(places: np.ndarray, mag: np.ndarray, which: np.ndarray, radius: float) -> np.ndarray:
     """bool (n,): of the stars `which`, those without a companion within `radius` that is less than 3 mag fainter."""
-    from scipy.spatial import cKDTree
-
-    if not len(which):
-        return np.zeros(0, bool)
-    near = cKDTree(places).query_ball_point(places[which], radius)
-    return np.array(
-        [all(k == own or mag[k] > mag[own] + 3 for k in others) for own, others in zip(which, near, strict=True)], bool
-    )
+    own, other, _ = astrometry.close(places[which], places, radius)
+    spoilt = (other != which[own]) & ~(mag[other] > mag[which[own]] + 3)
+    alone = np.ones(len(which), bool)
+    alone[own[spoilt]] = False
+    return alone
 
 
 def _clipped(values: np.ndarray) -> ZeroPoint | None:

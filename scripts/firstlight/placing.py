@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import astrometry, sources
+from .positions import median
 
 BLURRED = 0.3  # pix, expected error of a placement from which on stars of a stack grow visibly
 
@@ -137,6 +138,6 @@ def _together(a: np.ndarray, b: np.ndarray, i: np.ndarray, j: np.ndarray):
     if len(i) < 6:
         return i, j
     apart = a[i] - b[j]
-    distance = np.hypot(*(apart - np.median(apart, axis=0)).T)
-    keep = distance <= max(4 * np.median(distance), 0.2)
+    distance = np.hypot(*(part - median(part) for part in apart.T))
+    keep = distance <= max(4 * median(distance), 0.2)
     return i[keep], j[keep]

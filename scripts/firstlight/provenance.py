@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import os
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 # Libraries that take part in the numbers. An upgrade of one makes the products anew whose code imports it.
 NUMERIC = tuple("numpy astropy ccdproc astroscrappy reproject scipy sep seiza cv2 PIL tifffile".split())
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless"}
+KEPT = "__pycache__/identities.json"  # below the folder of scripts
 
 
 def identity(*parts) -> str:
@@ -29,39 +33,74 @@ def content_identity(path) -> str:
 def code_identity(script: Path) -> str:
     """Hash of a script, of every project module that it reaches by imports, and of the versions of its numeric libraries.
 
-    Comments, docstrings and layout do not count: only what Python would run.
+    Comments, docstrings and layout do not count: only what Python would run. What was told of a module is kept beside
+    Python's bytecode, as long as its size and time stamp stay; where no bytecode is to be written, neither is this.
     """
-    package = script.parent / "firstlight"
+    root = script.parent
+    told = _told(root)
+    before = dict(told)
     modules, libraries, todo = {}, set(), [script]
     while todo:
         path = todo.pop()
-        if path in modules:
-            continue
-        modules[path], project, outside = _read(path, package, path.stat().st_mtime_ns)
-        libraries |= outside
-        todo += project
+        if path not in modules:
+            modules[path], names, outside = _module(path, told, root)
+            libraries.update(outside)
+            todo += [place for name in names if (place := root / "firstlight" / f"{name}.py").exists()]
+    if told != before:
+        _keep(told, root)
     texts = [modules[path] for path in sorted(modules)]
     return identity(*texts, *(f"{name} {_version(name)}" for name in sorted(libraries)))
 
 
-@cache
-def _read(path: Path, package: Path, _stamp: int) -> tuple[str, list[Path], set[str]]:
-    """One module: its hash, the project modules that it imports, the numeric libraries that it imports."""
+def _module(path: Path, told: dict, root: Path) -> list:
+    """A module's hash, names of project modules and of numeric libraries that it imports, from what is told of it."""
+    status, name = path.stat(), path.relative_to(root).as_posix()
+    stamp = [status.st_size, status.st_mtime_ns]
+    if name not in told or told[name][0] != stamp:
+        told[name] = [stamp, *_read(path)]
+    return told[name][1:]
+
+
+def _read(path: Path) -> list:
     tree = ast.parse(path.read_text())
-    project, outside = [], set()
+    names = set()
     for node in ast.walk(tree):
-        for name in _imported(node):
-            head, _, rest = name.partition(".")
-            if head != "firstlight":
-                outside |= {head} & set(NUMERIC)
-            elif (module := package / f"{rest.split('.')[0]}.py").exists():
-                project.append(module)
+        names.update(_imported(node))
         if (
             isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
             and ast.get_docstring(node, clean=False) is not None
         ):
             node.body = node.body[1:]
-    return identity(ast.dump(tree)), project, outside
+    parts = [name.split(".") for name in names]
+    project = {part[1] for part in parts if part[0] == "firstlight" and len(part) > 1}
+    return [identity(ast.dump(tree)), sorted(project), sorted({part[0] for part in parts} & set(NUMERIC))]
+
+
+@cache
+def _told(root: Path) -> dict:
+    """What earlier runs told of modules; nothing where another version of this one did."""
+    try:
+        kept = json.loads((root / KEPT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return kept["modules"] if kept.get("by") == _by() else {}
+
+
+def _keep(told: dict, root: Path) -> None:
+    if sys.dont_write_bytecode:
+        return
+    beside = root / f"{KEPT}.{os.getpid()}"
+    try:
+        beside.parent.mkdir(exist_ok=True)
+        beside.write_text(json.dumps({"by": _by(), "modules": told}))
+        beside.replace(root / KEPT)
+    except OSError:  # somebody else's folder: it costs a second in each run
+        pass
+
+
+@cache
+def _by() -> str:
+    return identity(sys.version, content_identity(__file__))
 
 
 def _imported(node: ast.AST) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import pile
+from . import estimate, ordering
 
 BLOCKS = 16  # along each side of the map in which structure is looked for
 DENSITY = 16  # pixels that are sampled along each side of a block
@@ -91,8 +91,8 @@ def stars(difference: np.ndarray, error: np.ndarray, unknown: np.ndarray, limit:
     Connected pixels above 2 sigma in the image smoothed by a Gaussian of FWHM 3, whose sum is more than `limit` of its
     errors, and 3 pixels around them.
     """
+    import cv2
     import sep
-    from scipy.ndimage import binary_dilation
 
     image = np.ascontiguousarray(np.where(unknown, 0, difference), np.float32)
     noise = np.ascontiguousarray(np.where(unknown, 1, error), np.float32)
@@ -115,7 +115,8 @@ def stars(difference: np.ndarray, error: np.ndarray, unknown: np.ndarray, limit:
     flux, variance = (np.bincount(places.ravel(), one.ravel(), len(found) + 1) for one in (image - sky, noise**2))
     real = flux > limit * np.sqrt(variance)
     real[0] = False  # what belongs to no source
-    return binary_dilation(real[places], iterations=3)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return cv2.dilate(real[places].view(np.uint8), cross, iterations=3) != 0
 
 
 def _residuals(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +126,7 @@ def _residuals(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray]:
     """
     values = np.stack([one.values - np.float32(one.level) for one in samples])
     use = ~np.any([one.poor for one in samples], axis=0)
-    return values - pile.median(values, np.ones(values.shape, bool)), use
+    return values - ordering.median(values, np.ones(values.shape, bool)), use
 
 
 def _noise(rest: np.ndarray, use: np.ndarray) -> float:
@@ -218,7 +219,7 @@ def _of_residual(sigmas: np.ndarray) -> np.ndarray:
     of a median.
     """
     n, total = len(sigmas), (1 / sigmas).sum()
-    variance = sigmas**2 - 2 * sigmas / total + float(pile.median_factor(n)) * n / total**2
+    variance = sigmas**2 - 2 * sigmas / total + float(estimate.median_factor(n)) * n / total**2
     return np.sqrt(np.maximum(variance, 0.3 * sigmas**2))
 
 

@@ -610,10 +610,13 @@ def _name(card: str) -> str:
 def _checksums(unit: _Unit, stored: bytes) -> list[str]:
     """Notes where DATASUM or CHECKSUM do not fit: the frame is used all the same, many programs leave stale ones."""
     said = unit.structure.get("DATASUM", "").strip("' ")
+    whole = unit.structure.get("CHECKSUM", "").strip("' ")
+    if not (said.isdigit() or whole):
+        return []
     total = _ones_sum(stored)
     if said.isdigit() and int(said) != total:
         return ["DATASUM does not fit the data: changed since it was written"]
-    if unit.structure.get("CHECKSUM", "").strip("' ") and _ones_sum(unit.raw, total) not in (0, 0xFFFFFFFF):
+    if whole and _ones_sum(unit.raw, total) not in (0, 0xFFFFFFFF):
         return ["CHECKSUM does not fit the file: changed since it was written"]
     return []
 

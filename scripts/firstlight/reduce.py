@@ -9,7 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from . import calibrate, cosmic, pairs, sources, trim
-from .frame import Frame, Mask, must_match, printable
+from .frame import Frame, Mask, must_match, printable, row_blocks
 from .header import detector, parse_section
 
 # Frames of each kind go through these steps before they are combined into their master.
@@ -49,6 +49,8 @@ def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
         frame.header["FLADCSTP"] = (step, "[adu] step of the ADC")
         largest = int(np.iinfo(data.dtype).max) // step * step
         frame.header["FLADCMAX"] = (largest, "[adu] largest value that the raw file can hold")
+    if np.issubdtype(data.dtype, np.integer):
+        return frame
     nothing = ~np.isfinite(frame.data)
     if nothing.all():
         raise ValueError("no pixel of this frame has a value")
@@ -60,7 +62,11 @@ def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
 
 def adc_step(data: np.ndarray) -> int:
     """The power of two of which all differences of whole numbers are multiples: 16 for 12 bits padded to 16, else 1."""
-    differing = int(np.bitwise_or.reduce(data ^ data.flat[0], axis=None))
+    differing, first = 0, data.flat[0]
+    for rows in row_blocks(data.shape):
+        differing |= int(np.bitwise_or.reduce(data[rows] ^ first, axis=None))
+        if differing & 1:  # as in most frames at once
+            break
     return differing & -differing or 1
 
 
@@ -150,6 +156,7 @@ def _gain(frame, reduction):
 
 def _cosmic_ray(frame, reduction):
     options = reduction.options.get("cosmic_ray", {})
+    looking = options.get("method", "laplacian") != "none"
     pedestal, known = 0.0, frame.mask
     ratio = _ratio(frame, reduction)
     for kind, share in (("bias", 1 - ratio), ("dark", ratio), ("flat", None)):
@@ -158,12 +165,10 @@ def _cosmic_ray(frame, reduction):
             continue
         must_match(frame, master if share else master.with_(unit=frame.unit), f"master {kind}")
         known = known | master.mask  # a bad pixel looks like a hit, and like a star to what measures the FWHM
-        if share:
+        if share and looking:
             pedestal = pedestal + np.float32(share) * master.data
     frame = frame.with_(mask=known)
-    fwhm = None
-    if options.get("method", "laplacian") != "none":
-        fwhm = sources.quick_fwhm(frame.data - pedestal, frame.mask != 0)
+    fwhm = sources.quick_fwhm(frame.data - pedestal, frame.mask != 0) if looking else None
     return cosmic.cosmic_ray(frame, pedestal, fwhm=fwhm, **options)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import pile
+from . import estimate, ordering, pile
 
 TRAIL = 3  # flag of a value in a pile, beside those of `pile`: under light that one frame alone has
 ALWAYS = 0.1  # of the gradient, that any star may differ by: what placing and resampling leave
@@ -59,23 +59,33 @@ class Centre:
 
 def centre(held: pile.Pile, fwhm: np.ndarray, threads: int = 1) -> Centre:
     """The centre of the GOOD values of a pile; fwhm (n) of its frames [pix], 0 or NaN where unknown."""
-    values, pairs = np.empty(held.shape, np.float32), np.zeros(held.shape, np.float32)
+    values, pairs, n = np.empty(held.shape, np.float32), np.zeros(held.shape, np.float32), held.count
+    any_pairs = []
 
     def work(where, value, sigma, flags):
-        good = flags == pile.GOOD
-        values.reshape(-1)[where] = middle(value, good)
-        two = np.flatnonzero(good.sum(axis=0) == 2)
-        if len(two):
-            pairs.reshape(-1)[where][two] = (np.square(sigma[:, two]) * good[:, two]).sum(axis=0)
+        out = values.reshape(-1)[where]
+        if n == 2:
+            odd = slice(None)
+        else:
+            out[:] = ordering.middle(ordering.ordered(value, ordering.middles(n)))
+            odd = pile.flagged(flags)
+        v, s, good = pile.at(value, odd), pile.at(sigma, odd), pile.at(flags, odd) == pile.GOOD
+        if v.size:
+            out[odd] = middle(v, good)
+            two = good.sum(axis=0) == 2
+            if two.any():
+                any_pairs.append(where)
+                pairs.reshape(-1)[where][odd] = np.where(two, (np.square(s) * good).sum(axis=0), np.float32(0))
 
     held.each(work, threads)
-    rise = above_noise(spread(values, window(fwhm))) if allowances(fwhm).any() else None
-    return Centre(values, spread(values, 3), rise, pairs if pairs.any() else None)
+    whole = filled(values)
+    rise = above_noise(spread(whole, window(fwhm))) if allowances(fwhm).any() else None
+    return Centre(values, spread(whole, 3), rise, pairs if any_pairs else None)
 
 
 def middle(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Median (m) of the good values (n, m); of two the lower; NaN where there is none."""
-    out = pile.median(values, good)
+    out = ordering.median(values, good)
     two = np.flatnonzero(good.sum(axis=0) == 2)
     if len(two):
         out[two] = np.where(good[:, two], values[:, two], np.float32(np.inf)).min(axis=0)
@@ -85,10 +95,10 @@ def middle(values: np.ndarray, good: np.ndarray) -> np.ndarray:
 def spread(image: np.ndarray, size: int) -> np.ndarray:
     """Highest less lowest value of the size x size pixels around each, float32 (ny, nx); what is not a number does not
     count."""
-    from scipy.ndimage import maximum_filter, minimum_filter
+    import cv2
 
-    image = filled(image)
-    return maximum_filter(image, size) - minimum_filter(image, size)
+    image, around = filled(image), np.ones((size, size), np.uint8)
+    return np.subtract(highest := cv2.dilate(image, around), cv2.erode(image, around), out=highest)
 
 
 def filled(image: np.ndarray) -> np.ndarray:
@@ -96,12 +106,13 @@ def filled(image: np.ndarray) -> np.ndarray:
     finite = np.isfinite(image)
     if finite.all():
         return image
-    return np.where(finite, image, np.float32(np.median(image[finite])) if finite.any() else np.float32(0))
+    return np.where(finite, image, np.float32(np.nan_to_num(ordering.median_of(image[finite], True))))
 
 
 def above_noise(spread: np.ndarray) -> np.ndarray:
     """A `spread` less 1.2 times its median, which the noise of the sky makes; at least 0."""
-    return np.maximum(spread - np.float32(1.2 * float(np.median(spread))), np.float32(0))
+    above = spread - np.float32(1.2 * ordering.median_of(spread))
+    return np.maximum(above, np.float32(0), out=above)
 
 
 def window(fwhm: np.ndarray, pixel: float = 1.0) -> int:
@@ -144,7 +155,7 @@ def clipped(values, sigmas, good, start, slack, limits: Limits) -> np.ndarray:
 
         sqrt(s^2 + slack^2 + max(var M - 2 cov, 0)),   var M = k n / (sum 1 / s)^2,   cov = s / sum 1 / s
 
-    k the variance of a median over that of a mean (`pile.median_factor`): a deep frame among shallow ones must not be
+    k the variance of a median over that of a mean (`estimate.median_factor`): a deep frame among shallow ones must not be
     measured by its own sigma against their soft median. Of two values the difference counts, with the noise of both.
     """
     slack = np.broadcast_to(slack, values.shape)
@@ -173,7 +184,7 @@ def _deviations(sigmas, slack, good) -> np.ndarray:
     number = good.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):  # values without sigma, pixels without values
         inverse = np.where(good, 1 / sigmas, np.float32(0)).sum(axis=0)
-        soft = pile.median_factor(number) * number.astype(np.float32) / np.square(inverse)
+        soft = estimate.median_factor(number) * number.astype(np.float32) / np.square(inverse)
         of_centre = soft - 2 * sigmas / inverse
     variance = own + np.square(slack) + np.fmax(of_centre, np.float32(0))
     two = np.flatnonzero(number == 2)

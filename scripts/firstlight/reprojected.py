@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import astrometry
 from .frame import Mask
 
 ORDERS = {"reproject-bilinear": "bilinear", "reproject-biquadratic": "biquadratic", "reproject-bicubic": "bicubic"}
@@ -24,6 +25,7 @@ def resampled(planes: np.ndarray, method: str, wcs, grid_wcs, shape) -> np.ndarr
     import reproject
 
     planes = np.asarray(planes)
+    wcs, grid_wcs = astrometry.as_astropy(wcs), astrometry.as_astropy(grid_wcs)
     out = np.empty((len(planes), *shape), np.float32)
     at_once = max(int(PLANES / max(planes[0].size, out[0].size)), 1)
     for start in range(0, len(planes), at_once):

@@ -15,7 +15,8 @@ FLATNESS = 0.005  # relative error of a star's flux that no photons explain: fla
 CLOUDED = 0.7  # transparency below which a frame is named
 FAINTEST = 1e-4  # light of stars that are missing, over what they have elsewhere, at the least
 SLOPE, BEND = 3.0, 0.5  # noises of a pixel that sky may differ by from the middle to the edge, unless blocks say so
-RINGS = 1_000_000  # pixels of rings of sky that are looked at at a time: what bounds memory
+SPOILT = np.uint8(Mask.UNUSABLE | Mask.SATURATED)  # bits of pixels that tell nothing of the sky
+RINGS = 60_000  # pixels of rings of sky that are looked at at a time: what stays in a processor's cache
 VALUES = 5_000_000  # of frames, blocks and terms together; beyond that neighbouring blocks are joined
 BY_EXPOSURE = "scaled by exposure"
 ORDERS = {"none": 0, "constant": 1, "plane": 3, "surface": 6}
@@ -37,20 +38,18 @@ def fluxes(frame: Frame, stars: np.ndarray, radius: float) -> np.ndarray:
 
     if not len(stars):
         return np.zeros(0)
-    bad = (frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0
-    lost = bad & ((frame.mask & Mask.INTERPOLATED == 0) | (frame.mask & Mask.SATURATED != 0))
-    data = np.where(np.isfinite(frame.data), frame.data, np.float32(0))
+    bad = (frame.mask & SPOILT) != 0
+    lost = bad & ((frame.mask & (Mask.INTERPOLATED | Mask.SATURATED)) != Mask.INTERPOLATED)
     x, y = (np.ascontiguousarray(stars[name], float) for name in "xy")
     ny, nx = frame.shape
+    whole = (x - radius >= -0.5) & (y - radius >= -0.5) & (x + radius <= nx - 0.5) & (y + radius <= ny - 0.5)
     # subpix=0 is the exact overlap: sampled areas scatter by a percent, and whole circles would look cut.
-    area = sep.sum_circle(np.ones_like(data), x, y, radius, subpix=0)[0]
-    whole = area > 0.999 * np.pi * radius**2
     for image, reach in ((lost, radius), (bad, radius / 2)):
-        whole &= sep.sum_circle(image.astype(np.float32), x, y, reach, subpix=0)[0] < 0.5
-    use = np.flatnonzero(whole & (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1))
+        whole &= sep.sum_circle(image.view(np.uint8), x, y, reach, subpix=0)[0] < 0.5
+    use = np.flatnonzero(whole)
     flux = np.full(len(x), np.nan)
-    total = sep.sum_circle(data, x[use], y[use], radius, mask=lost, subpix=0)[0]
-    flux[use] = total - area[use] * _around(data, bad, x[use], y[use], radius)
+    total = sep.sum_circle(frame.data, x[use], y[use], radius, mask=lost, subpix=0)[0]
+    flux[use] = total - np.pi * radius**2 * _around(frame.data, bad, x[use], y[use], radius)
     return flux
 
 
@@ -68,28 +67,38 @@ def _around(data: np.ndarray, bad: np.ndarray, x: np.ndarray, y: np.ndarray, rad
 def _in_rings(data, bad, x, y, radius: float, dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
     """What `_around` gives, from the pixels dy, dx away from the nearest one."""
     ny, nx = data.shape
-    rows, columns = (np.rint(a).astype(int)[:, None] + d for a, d in ((y, dy), (x, dx)))
+    row, column = (np.rint(a).astype(int)[:, None] for a in (y, x))
     # Pixel by pixel, since a ring about the nearest pixel would be off centre on a slope.
-    square = (rows - y[:, None]) ** 2 + (columns - x[:, None]) ** 2
-    ring = (square >= 4 * radius**2) & (square <= 9 * radius**2)
-    inside = ring & (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
-    rows, columns = rows.clip(0, ny - 1), columns.clip(0, nx - 1)
-    inside &= ~bad[rows, columns]
-    told = inside.sum(axis=1) > 0.5 * ring.sum(axis=1)
-    value = np.where(inside[told], data[rows[told], columns[told]], np.float32(np.nan))
+    down, right = ((a - b[:, None]).astype(np.float32) for a, b in ((row, y), (column, x)))
+    square = np.square(down + dy.astype(np.float32)) + np.square(right + dx.astype(np.float32))
+    inside = (square >= 4 * radius**2) & (square <= 9 * radius**2)
+    number = np.count_nonzero(inside, axis=1)
+    places = (row * nx + column) + (dy * nx + dx)
+    margin = dy.max()
+    for i in np.flatnonzero((np.minimum(row, column) < margin) | (row >= ny - margin) | (column >= nx - margin)):
+        rows, columns = row[i] + dy, column[i] + dx
+        inside[i] &= (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
+    inside &= ~bad.ravel().take(places, mode="clip")
+    value = data.ravel().take(places, mode="clip")
+    inside &= np.isfinite(value)
+    seen = np.count_nonzero(inside, axis=1)
+    told = seen > 0.5 * number
+    value = np.where(inside, value, np.float32(np.nan))[told]
     sky = np.full(len(x), np.nan)
     if told.any():
-        away = np.abs(value - _medians(value)[:, None])
-        near = away <= 2.5 * 1.4826 * _medians(away)[:, None]
-        sky[told] = np.where(near, value, 0).sum(axis=1, dtype=float) / near.sum(axis=1)
+        middle = _medians(value, seen[told])
+        value -= middle[:, None]
+        away = np.abs(value)
+        near = away <= np.float32(2.5 * 1.4826) * _medians(away.copy(), seen[told])[:, None]
+        sky[told] = middle + np.where(near, value, 0).sum(axis=1) / np.count_nonzero(near, axis=1)
     return sky
 
 
-def _medians(values: np.ndarray) -> np.ndarray:
-    """Median (n,) of each row of (n, k) without its NaN, of which no row is full: many times faster than numpy's."""
-    ordered, last = np.sort(values, axis=1), np.isfinite(values).sum(axis=1) - 1
-    low, high = (np.take_along_axis(ordered, place[:, None], axis=1)[:, 0] for place in (last // 2, last - last // 2))
-    return (low + high) / 2
+def _medians(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Median (n,) of each row of (n, k) with `known` (n,) values that are not NaN, one at least; rows are put in order."""
+    values.sort(axis=1)
+    row, last = np.arange(len(values)), known - 1
+    return (values[row, last // 2] + values[row, last - last // 2]) / 2
 
 
 def brightness(flux: np.ndarray, exposure: np.ndarray) -> np.ndarray:
@@ -257,29 +266,41 @@ def block_medians(frame: Frame, block: int | None = None) -> np.ndarray:
     together with the one opposite it in the block, so that a slope of the sky does not shift the median.
     """
     block = block or (16 if frame.data.size < 4e6 else 32)
-    usable = np.isfinite(frame.data) & ((frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) == 0)
     rows, columns = (max(length // block, 1) for length in frame.shape)
-    size = [length // number for length, number in zip(frame.shape, (rows, columns), strict=True)]
-    data, usable = (_blocks(array, rows, columns) for array in (frame.data, usable))
-    whole = usable.all(axis=1)
-    part = np.flatnonzero((usable.mean(axis=1) >= 0.5) & ~whole)
-    out = np.full(rows * columns, np.nan, np.float32)
-    if whole.any():
-        out[whole] = np.median(data[whole], axis=1)
-    if len(part):
-        good, places = usable[part], (np.indices(size).reshape(2, -1) + 0.5).T / size - 0.5
-        aside = np.abs(good @ places / good.sum(axis=1, keepdims=True)).max(axis=1) > 0.02
-        good[aside] &= good[aside, ::-1]
-        enough = good.mean(axis=1) >= 0.25
-        out[part[enough]] = _medians(np.where(good, data[part], np.float32(np.nan))[enough])
-    return out.reshape(rows, columns)
+    size = high, wide = frame.shape[0] // rows, frame.shape[1] // columns
+    out = np.empty((rows, columns), np.float32)
+    for row in range(rows):  # one row of blocks stays in a processor's cache
+        band = slice(row * high, (row + 1) * high), slice(columns * wide)
+        out[row] = _medians_of_blocks(*(_blocks(array[band], columns) for array in (frame.data, frame.mask)), size)
+    return out
 
 
-def _blocks(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(rows * columns, pixels of a block) of an image (ny, nx)."""
-    high, wide = array.shape[0] // rows, array.shape[1] // columns
-    parts = array[: rows * high, : columns * wide].reshape(rows, high, columns, wide)
-    return parts.swapaxes(1, 2).reshape(rows * columns, high * wide)
+def _blocks(band: np.ndarray, columns: int) -> np.ndarray:
+    """A copy (columns, pixels of a block) of a row of blocks."""
+    high, wide = band.shape
+    return np.array(band.reshape(high, columns, wide // columns).swapaxes(0, 1)).reshape(columns, -1)
+
+
+def _medians_of_blocks(data: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Medians (n,) of blocks (n, pixels) of a size (high, wide), as in `block_medians`; data is overwritten."""
+    good = np.isfinite(data)
+    good &= (mask & SPOILT) == 0
+    known, all_of = np.count_nonzero(good, axis=1), good.shape[1]
+    known[known < all_of / 2] = 0
+    # Fewer than 4 % that are missing cannot move the mean place by 2 % of the block.
+    for i in np.flatnonzero((known > 0) & (known < 0.96 * all_of)):
+        lines = good[i].reshape(size)
+        if max(_aside(lines.sum(axis=0)), _aside(lines.sum(axis=1))) > 0.02:
+            good[i] &= good[i, ::-1]
+            known[i] = good[i].sum() if good[i].mean() >= 0.25 else 0
+    np.copyto(data, np.float32(np.nan), where=~good)
+    return np.where(known > 0, _medians(data, np.maximum(known, 1)), np.float32(np.nan))
+
+
+def _aside(counts: np.ndarray) -> float:
+    """How far the mean place of counted pixels along a block lies from its middle, in shares of its length."""
+    places = (np.arange(len(counts)) + 0.5) / len(counts) - 0.5
+    return abs(float(counts @ places) / counts.sum())
 
 
 @dataclass(frozen=True)
@@ -297,13 +318,14 @@ class Surfaces:
     shape: tuple[int, int]
     notes: list[str] = field(default_factory=list)
 
-    def of(self, i: int) -> np.ndarray | np.float32:
-        """float32 (ny, nx), or a number where the order is constant or none, or the frame is the reference."""
+    def of(self, i: int, rows: slice = slice(None)) -> np.ndarray | np.float32:
+        """float32 (ny, nx), or some rows of it; a number where the order is constant or none, or the frame is the
+        reference."""
         terms = self.terms[i]
         if not terms[1:].any():
             return np.float32(terms[0])
         x, y, wide, high = self.frames[i]
-        u, v = (np.arange(self.shape[1]) - x) / wide, (np.arange(self.shape[0]) - y) / high
+        u, v = (np.arange(self.shape[1]) - x) / wide, (np.arange(self.shape[0])[rows] - y) / high
         across, along = terms[0] + terms[1] * u, terms[2] * v
         if len(terms) == 3:
             return across.astype(np.float32) + along.astype(np.float32)[:, None]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import pile, rejection
+from . import ordering, pile, rejection
 
 # All lengths here are in pixels of twice the size.
+SPAN = 7  # of the Gaussian
 SMOOTHING = 0.75  # sigma of the Gaussian; with the size of the pixels about what a trail of 3 pixels asks for
 EDGE = 2.5  # noises of the smoothed difference at which a structure ends; 0.5 of a frame's own in a pixel
 TRAIL, BLOB = 5.0, 8.0  # noises that it must reach somewhere: if it is a line, and if it is not
@@ -24,6 +25,7 @@ BRIDGE, STOP = 40, 20  # of a line where stars hide it: between two visible part
 WIDER = 1.5  # times what single values are allowed, where many together are looked at
 PIECE = 5  # least visible part of a line beyond the structure that told it
 MOST = 12  # lines of a frame
+BAND = 1 << 17  # pixels of full size that are worked on at a time
 
 
 def mark(held: pile.Pile, centre: rejection.Centre, fwhm: np.ndarray, threads: int = 1) -> np.ndarray:
@@ -46,9 +48,10 @@ def mark(held: pile.Pile, centre: rejection.Centre, fwhm: np.ndarray, threads: i
         if found is None:
             return 0
         with lock:
-            flags = held.part(number, slice(0, held.shape[0]))[2]
+            flags = held.part(number, slice(0, held.shape[0]))[2].copy()
             under = _full(found, held.shape) & (flags == pile.GOOD)
-            held.flag(number, np.where(under, np.uint8(rejection.TRAIL), flags))
+            flags[under] = rejection.TRAIL
+            held.flag(number, flags)
         return int(under.sum())
 
     with ThreadPoolExecutor(threads) as pool:
@@ -62,32 +65,48 @@ def foreign(difference, noise, known, slack) -> np.ndarray | None:
     known       where there is something to compare
     slack       float32 (ny, nx), difference that stars are allowed
     """
-    from scipy.ndimage import gaussian_filter, label
+    import cv2
 
-    deviation = np.where(known, np.sqrt(np.square(noise) + np.square(slack)), np.float32(1))
-    z = np.where(known, difference / deviation, np.float32(0)).astype(np.float32)
-    z -= np.where(known, _background(z, known), np.float32(0))
-    smooth = gaussian_filter(z, SMOOTHING)
-    calm = known & (slack < noise)
-    sample = smooth[calm] if calm.sum() > 100 else smooth[known]
-    scatter = 1.4826 * float(np.median(np.abs(sample))) if len(sample) else 0.0
-    if not scatter > 0:
+    deviation = np.square(noise)
+    deviation += np.square(slack)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.divide(difference, np.sqrt(deviation, out=deviation), out=deviation)
+    unknown = None if known.all() else ~known
+    if unknown is not None:
+        z[unknown] = 0
+    z -= _background(z, known)
+    if unknown is not None:
+        z[unknown] = 0
+    smooth = cv2.GaussianBlur(z, (SPAN, SPAN), SMOOTHING, borderType=cv2.BORDER_REFLECT)
+    calm = slack < noise
+    calm &= known
+    sample = smooth[calm] if np.count_nonzero(calm) > 100 else smooth[known]
+    scatter = 1.4826 * np.nan_to_num(ordering.median_of(np.abs(sample, out=sample), True))
+    if not scatter > 0 or not smooth.max() > TRAIL * scatter:
         return None
     seen = smooth > EDGE * scatter
-    if not (smooth > TRAIL * scatter).any():
-        return None
-    labels, number = label(seen, np.ones((3, 3)))
+    labels, number = _labelled(seen)
     shapes = _shapes(labels, number, smooth / scatter)
     out = np.zeros(seen.shape, bool)
     blobs = np.flatnonzero(~shapes.line & (shapes.peak > BLOB) & (shapes.length < LARGEST)) + 1
     if len(blobs):
-        out |= _cores(np.isin(labels, blobs), z)
+        wanted = np.zeros(number + 1, bool)
+        wanted[blobs] = True
+        out |= _cores(wanted[labels], z)
     lines = np.flatnonzero(shapes.line & (shapes.peak > TRAIL))
     for one in lines[np.argsort(-shapes.length[lines], kind="stable")]:
         out |= labels == one + 1
     for one in lines[np.argsort(-shapes.length[lines], kind="stable")][:MOST]:
         out |= _along(labels == one + 1, seen, ~calm)
     return out if out.any() else None
+
+
+def _labelled(seen: np.ndarray) -> tuple[np.ndarray, int]:
+    """Numbers (ny, nx) of the structures of pixels that touch, also by their corners, 0 for none; and how many there are."""
+    import cv2
+
+    number, labels = cv2.connectedComponents(seen.view(np.uint8), connectivity=8)
+    return labels, number - 1
 
 
 @dataclass(frozen=True)
@@ -120,10 +139,11 @@ def _shapes(labels: np.ndarray, number: int, height: np.ndarray) -> _Shapes:
 
 def _cores(structures: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Of structures that are no lines what stands out by itself, and what touches that: smoothing widened them."""
-    from scipy.ndimage import binary_dilation
+    import cv2
 
-    scatter = 1.4826 * float(np.median(np.abs(z[z != 0])))
-    return structures & binary_dilation(structures & (z > 3 * scatter), np.ones((3, 3)))
+    scatter = 1.4826 * ordering.median_of(np.abs(z[z != 0]), True)
+    core = (structures & (z > 3 * scatter)).view(np.uint8)
+    return structures & (cv2.dilate(core, np.ones((3, 3), np.uint8)) != 0)
 
 
 def _along(structure: np.ndarray, seen: np.ndarray, hidden: np.ndarray) -> np.ndarray:
@@ -198,54 +218,60 @@ def _background(z: np.ndarray, known: np.ndarray) -> np.ndarray:
     """What changes slowly, as clouds and skies that no plane fits; structures are sought on top of it."""
     import sep
 
-    if min(z.shape) < 64 or known.sum() < 0.05 * z.size:
-        return np.full(z.shape, np.median(z[known]) if known.any() else 0, np.float32)
-    return sep.Background(np.ascontiguousarray(z), mask=~known, bw=64, bh=64, fw=3, fh=3).back()
+    if min(z.shape) < 64 or np.count_nonzero(known) < 0.05 * z.size:
+        return np.full(z.shape, np.nan_to_num(ordering.median_of(z[known], True)), np.float32)
+    return sep.Background(z, mask=~known, bw=64, bh=64, fw=3, fh=3).back(dtype=np.float32)
 
 
-def _binned(held: pile.Pile, number: int, centre: rejection.Centre, lock, height: int = 256):
+def _binned(held: pile.Pile, number: int, centre: rejection.Centre, lock):
     """Of one image of a pile, in pixels of twice the size: mean difference to the centre, noise of a pixel of full size,
     and where at least two of the four pixels are known; (ny // 2, nx // 2)."""
     ny, nx = (side // 2 * 2 for side in held.shape)
-    out = tuple(np.zeros((ny // 2, nx // 2), kind) for kind in (np.float32, np.float32, bool))
+    out = tuple(np.empty((ny // 2, nx // 2), kind) for kind in (np.float32, np.float32, bool))
+    height = max(BAND // nx // 2, 1) * 2
     for start in range(0, ny, height):
         rows = slice(start, min(start + height, ny))
         with lock:
             values, sigmas, flags = (array[:, :nx] for array in held.part(number, rows))
-        good = (flags == pile.GOOD) & np.isfinite(centre.values[rows, :nx])
-        variance = np.square(sigmas)
+        difference, variance = values - centre.values[rows, :nx], np.square(sigmas)
         if centre.pairs is not None:
-            variance = np.maximum(variance, centre.pairs[rows, :nx])
-        zero = np.float32(0)
-        count = _by_two(good.astype(np.float32))
-        divisor = np.maximum(count, 1)
+            np.maximum(variance, centre.pairs[rows, :nx], out=variance)
+        lost = (flags != pile.GOOD) | np.isnan(difference)
+        difference[lost] = variance[lost] = 0
+        missing = _by_two(lost.astype(np.float32))  # share of the four
+        of_known = 1 / np.maximum(1 - missing, np.float32(0.25))
         part = slice(start // 2, rows.stop // 2)
-        out[0][part] = _by_two(np.where(good, values - centre.values[rows, :nx], zero)) / divisor
-        out[1][part] = np.sqrt(_by_two(np.where(good, variance, zero)) / divisor)
-        out[2][part] = (count >= 2) & (out[1][part] > 0)
+        np.multiply(_by_two(difference), of_known, out=out[0][part])
+        np.sqrt(_by_two(variance) * of_known, out=out[1][part])
+        np.logical_and(missing <= 0.5, out[1][part] > 0, out=out[2][part])
     return out
 
 
 def _by_two(image: np.ndarray) -> np.ndarray:
-    """Sums of 2x2 pixels."""
-    return (image[::2, ::2] + image[1::2, ::2]) + (image[::2, 1::2] + image[1::2, 1::2])
+    """Means of 2x2 pixels, float32 (ny // 2, nx // 2)."""
+    import cv2
+
+    ny, nx = (side // 2 for side in image.shape)
+    return cv2.resize(image[: 2 * ny, : 2 * nx], (nx, ny), interpolation=cv2.INTER_AREA)
 
 
 def _reach(values: np.ndarray, size: int) -> np.ndarray:
     """What the centre rises by in windows of size x size pixels of twice the size, less noise: wings of stars change
     further out than single pixels tell."""
-    ny, nx = (side // 2 * 2 for side in values.shape)
-    binned = _by_two(rejection.filled(values)[:ny, :nx]) / np.float32(4)
-    return rejection.above_noise(rejection.spread(binned, size))
+    return rejection.above_noise(rejection.spread(_by_two(rejection.filled(values)), size))
 
 
 def _where_pairs(pairs: np.ndarray) -> np.ndarray:
     """1 where two values only are good, in pixels of twice the size."""
-    ny, nx = (side // 2 * 2 for side in pairs.shape)
-    return (_by_two(pairs[:ny, :nx]) > 0).astype(np.float32)
+    return (_by_two(pairs) > 0).astype(np.float32)
 
 
 def _full(binned: np.ndarray, shape) -> np.ndarray:
     """Pixels of twice the size in those of an image (ny, nx); an odd last row or column as the one before."""
-    out = np.repeat(np.repeat(binned, 2, axis=0), 2, axis=1)
+    import cv2
+
+    ny, nx = (2 * side for side in binned.shape)
+    out = cv2.resize(binned.view(np.uint8), (nx, ny), interpolation=cv2.INTER_NEAREST).view(bool)
+    if out.shape == shape:
+        return out
     return np.pad(out, [(0, side - have) for side, have in zip(shape, out.shape, strict=True)], mode="edge")

@@ -6,9 +6,10 @@ import re
 
 import numpy as np
 
+from .estimate import median_factor
 from .frame import Frame, Mask, size
 from .header import parse_section, section_text
-from .pile import median_factor
+from .ordering import median_of
 
 # Cards of the frame's own geometry. The reference pixels (also of other WCS, CRPIX1A) and IRAF's offset from the raw
 # pixels move with the cut; sections in raw pixels mean nothing after it.
@@ -43,22 +44,27 @@ def trim(
     region = None if region is None else _inside(region, shape, "trim")
     sections = [] if overscan == "none" else [_inside(one, shape, "overscan") for one in sections]
     if saturation is not None:
-        mask = mask | _bits(_grown(data >= saturation), Mask.SATURATED)
+        full = data >= saturation
+        mask = mask | _bits(_grown(full), Mask.SATURATED) if full.any() else mask
         header["SATURATE"] = (saturation, "[adu] saturation level used")
     if bad is not None:
         mask = mask | _bits(bad_pixels(bad, shape, region), Mask.BAD)
     if sections:
         _refuse_shared(sections, region, shape)
-        strip = np.zeros(shape, bool)
-        for section in sections:
-            strip[section] = True
         by_row = _by_row(sections, shape, axis)
-        level, noise = _level_of(frame.with_(mask=mask), strip, by_row, overscan, order)
-        data = data - (level[:, None] if by_row else level[None, :])
-        mask = mask | _bits(strip, Mask.NO_DATA)
+        level, noise = _level_of(frame.with_(mask=mask), sections, by_row, overscan, order)
+        level = level[:, None] if by_row else level[None, :]
         header["OVSCLEV"] = (float(np.median(level)), "[adu] median level of the overscan")
         header["OVSCNOIS"] = (noise, "[adu] noise of the overscan level of a line")
-    if region is not None:
+        if region is None:
+            mask = mask.copy()
+            for section in sections:
+                mask[section] |= Mask.NO_DATA
+            data = data - level
+        else:
+            data = data[region] - level[region[0] if by_row else slice(None), slice(None) if by_row else region[1]]
+            mask = mask[region]
+    elif region is not None:
         data, mask = data[region], mask[region]
     _move(header, region)
     header["FLTRIM"] = (bool(sections) or region is not None, "overscan subtracted or frame cut")
@@ -77,7 +83,7 @@ def overscan_level(
 
         mean  s^2 / n,    median  f(n) s^2 / n + step^2 / 12,    polynomial  (p / lines) s^2 / n
 
-    with f of `pile.median_factor`; the noise is the root of its mean over lines. Lines without a pixel take the median of
+    with f of `estimate.median_factor`; the noise is the root of its mean over lines. Lines without a pixel take the median of
     all levels, with a polynomial that of the nearest line. Raises ValueError where no line has a pixel.
     """
     values = values.astype(float)
@@ -131,10 +137,20 @@ def find_saturation(data: np.ndarray, step: float = 0.0) -> float | None:
     Noise and stars leave fewer and fewer pixels towards the maximum; clipping leaves many at the maximum itself. `step`
     of the ADC: a quiet bias frame has but a few values, and many pixels at the highest.
     """
-    top, middle = float(data.max()), float(np.median(data))
-    at_top = int((data == top).sum())
-    just_below = int((data > top - max(0.02 * (top - middle), 4 * step)).sum()) - at_top
-    return top if top > middle and at_top >= 10 and at_top > 3 * just_below else None
+    top = float(data.max())
+    at_top = int(np.count_nonzero(data == top))
+    if at_top < 10:
+        return None
+
+    def piled_up(middle: float) -> bool:
+        just_below = int(np.count_nonzero(data > top - max(0.02 * (top - middle), 4 * step))) - at_top
+        return at_top > 3 * just_below
+
+    # The median takes longer than all the rest: where there is a pile even if it were as low as the minimum, it says no more.
+    if 2 * at_top < data.size and piled_up(float(data.min())):
+        return top
+    middle = median_of(data)
+    return top if top > middle and piled_up(middle) else None
 
 
 def _inside(section, shape, part: str) -> tuple[slice, slice]:
@@ -173,14 +189,18 @@ def _by_row(sections, shape, axis: str) -> bool:
     return tall.pop()
 
 
-def _level_of(frame: Frame, strip: np.ndarray, by_row: bool, method: str, order: int) -> tuple[np.ndarray, float]:
-    """Level of each row (or column) of a frame and its noise, from the pixels of `strip` that can be used."""
-    usable = strip & ((frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) == 0)
-    data = frame.data
-    if not by_row:
-        data, strip, usable = data.T, strip.T, usable.T
-    across = strip.any(axis=0)
-    values = np.where(usable[:, across], data[:, across], np.float32(np.nan))
+def _level_of(frame: Frame, sections, by_row: bool, method: str, order: int) -> tuple[np.ndarray, float]:
+    """Level of each row (or column) of a frame and its noise, from the pixels of the sections that can be used."""
+    data, mask = (frame.data, frame.mask) if by_row else (frame.data.T, frame.mask.T)
+    sections = [section if by_row else section[::-1] for section in sections]
+    across = np.zeros(data.shape[1], bool)
+    for _, columns in sections:
+        across[columns] = True
+    strip = np.zeros(data.shape, bool)
+    for section in sections:
+        strip[section] = True
+    usable = strip[:, across] & ((mask[:, across] & (Mask.UNUSABLE | Mask.SATURATED)) == 0)
+    values = np.where(usable, data[:, across], np.float32(np.nan))
     step = frame.header.get("FLADCSTP")
     return overscan_level(values, method, order, step if isinstance(step, (int, float)) else 0.0)
 
@@ -248,8 +268,6 @@ def _bits(where: np.ndarray, bit: int) -> np.ndarray:
 
 def _grown(flags: np.ndarray) -> np.ndarray:
     """Flags and their eight neighbours."""
-    if not flags.any():
-        return flags
-    from scipy.ndimage import binary_dilation
+    from cv2 import dilate
 
-    return binary_dilation(flags, np.ones((3, 3), bool))
+    return dilate(flags.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool)
