@@ -4,10 +4,10 @@ The truth is painted on the stack's own grid from the night's star table, with e
 left of the stack after it is taken away should be smooth sky and noise.
 """
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 
-import re
 import numpy as np
 import pytest
 import sep
