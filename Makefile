@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Frames of a night are read by many short jobs: bytecode written once saves seconds in each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint pins benchmark peers clean-demo
+.PHONY: demo test lint pins benchmark peers scale clean-demo
 
 demo: .venv/ready demo/truth/night.json
 	$(BIN)/snakemake --configfile tests/demo.yaml
@@ -50,6 +50,11 @@ benchmark: .venv/ready
 peers: demo
 	PYTHONPATH=scripts $(BIN)/python tests/peers.py demo/results/lights/NGC869/*/R --truth demo/truth
 	PYTHONPATH=scripts $(BIN)/python tests/measure_interpolation.py
+
+# Planning, nothing to do, one frame more or less, with so many tiny frames; 10000 take a quarter of an hour.
+FRAMES ?= 300 1000 10000
+scale: .venv/ready
+	PYTHONPATH=scripts $(BIN)/python tests/measure_scale.py $(FRAMES)
 
 clean-demo:
 	rm -rf demo

@@ -1,8 +1,9 @@
 # The frames table, look-ups for the other rule files, constraints, code identities. No other rule file has functions.
 import gc
 import sys
+from functools import cache
 
-# Planning makes millions of small objects that all stay: to look for garbage among them is a quarter of its time.
+# Planning makes millions of small objects that all stay: to look for garbage among them is a fifth of its time.
 gc.disable()
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
@@ -229,7 +230,13 @@ def catalogue_of(wildcards):
 def pixels(input):
     """Pixels of the largest raw frame, or of the grid or stack that a job reads, where that is there and larger."""
     made = [input.grid] if "grid" in input.keys() else list(input.get("stacks", []))[:1]
-    return max([PIXELS, *map(io.pixels, made)])
+    return max([PIXELS, *(pixels_of(path, raw.stamp(path)) for path in made)])
+
+
+@cache
+def pixels_of(path, stamp):
+    """Pixels of an image as it is: thousands of lights ask it of one grid."""
+    return io.pixels(path)
 
 
 def megabytes(per_pixel, base=300):
