@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import meter
 import numpy as np
 from astropy.io import fits
 from firstlight import fields, frames, grid, raw
@@ -42,7 +43,7 @@ STARS = "ra,dec,mag\n10.68,41.27,9.0\n"
 
 @dataclass
 class Event:
-    """What a call of Snakemake took: seconds of wall and CPU, MB at most, and the seconds until the first job's log."""
+    """What a call of Snakemake took: seconds of wall and CPU, MB of its processes at most, and the seconds until the first job's log."""
 
     name: str
     wall: float
@@ -150,21 +151,23 @@ def snakemake(name: str, *arguments: str, watch: str | None = None) -> Event:
     start, first = time.time(), None
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
+        peak = meter.Peak(process.pid)
         while watch and first is None and process.poll() is None:
             time.sleep(0.1)
             if any(path.stat().st_mtime > start for path in Path(watch).rglob("*.log")):
                 first = time.time() - start
         usage = _ended(process)
         wall = time.time() - start
+        memory = peak.end() / 1e6
         said.seek(0)
         text = said.read()
     if process.returncode:
         raise RuntimeError(f"{name}: snakemake ended with {process.returncode}:\n{text[-3000:]}")
-    return Event(name, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000, first, text)
+    return Event(name, wall, usage.ru_utime + usage.ru_stime, memory, first, text)
 
 
 def _ended(process):
-    """What a process and those that it waited for used; as the memory of the largest of them."""
+    """What a process and those that it waited for used."""
     if process.returncode is None:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

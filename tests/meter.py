@@ -41,14 +41,14 @@ def run(command: list, folder: Path, log: Path, environment: dict | None = None)
         child = subprocess.Popen(
             list(map(str, command)), cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
-        peak = _Peak(child.pid)
+        peak = Peak(child.pid)
         _, status, used = os.wait4(child.pid, 0)
     wall = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)  # what Popen would wait for has been waited for
     return Cost(child.returncode, wall, used.ru_utime + used.ru_stime, peak.end() / 1e6, (_written() - before) / 1e6)
 
 
-class _Peak(threading.Thread):
+class Peak(threading.Thread):
     """Looks at the memory of a tree of processes until `end`, which tells the largest sum in bytes."""
 
     def __init__(self, pid: int):

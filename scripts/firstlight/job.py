@@ -61,8 +61,16 @@ def _used() -> str:
     import resource
 
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    megabyte = 1e6 if sys.platform == "darwin" else 1e3
-    return f"{usage.ru_utime + usage.ru_stime:.2f} s of CPU with start-up, {usage.ru_maxrss / megabyte:.0f} MB at most"
+    return f"{usage.ru_utime + usage.ru_stime:.2f} s of CPU with start-up, {_most_memory(usage):.0f} MB at most"
+
+
+def _most_memory(usage) -> float:
+    """The largest memory of the process until now, in MB. On Linux `ru_maxrss` begins with that of the parent process."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1e3
+    except (OSError, StopIteration):
+        return usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 # What the content of a frame can cause. Other errors (no memory, no space, a mistake in the code) stop the job.
