@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Frames of a night are read by many short jobs: bytecode written once saves seconds in each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint pins benchmark peers scale clean-demo
+.PHONY: demo test lint docs pins benchmark peers scale clean-demo
 
 demo: .venv/ready demo/truth/night.json
 	$(BIN)/snakemake --configfile tests/demo.yaml
@@ -20,6 +20,10 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint --config raw=envs results=$$(mktemp -d)
+
+# Pages of docs/ that are made from the code.
+docs: .venv/ready
+	PYTHONPATH=scripts $(BIN)/python tests/pages.py
 
 .venv/ready: envs/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "firstlight needs Python 3.11 or later; say make PYTHON=python3.12")'
