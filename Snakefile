@@ -1,9 +1,16 @@
 # firstlight: from a folder of raw FITS frames to calibrated, solved, aligned and combined images and a colour picture.
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.19")
+
+# From here on the terminal shows progress and plain words in place of Snakemake's blocks of each job.
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+from firstlight.terminal import attach
+
+TERMINAL = attach(workflow)
 
 # What a user edits; every key has a default (config.schema.yaml), so a folder without the file works too.
 if Path("config.yaml").exists():
@@ -32,8 +39,8 @@ onstart:
 
 
 onsuccess:
-    tell(NIGHT.closing_words())
+    finished()
 
 
 onerror:
-    tell(["A job failed; its log says why. What is done stays done: mend it and say the same again."])
+    TERMINAL.failed_words()

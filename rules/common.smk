@@ -1,5 +1,6 @@
 # The frames table, look-ups for the other rule files, constraints, code identities. No other rule file has functions.
 import gc
+import shlex
 import sys
 from functools import cache
 
@@ -7,13 +8,13 @@ from functools import cache
 gc.disable()
 
 SCRIPTS = Path(workflow.basedir) / "scripts"
-sys.path.insert(0, str(SCRIPTS))
+QUESTIONS = {"headers", "plan", "origin"}  # rules that print their answer: nothing else is to stand about it
 
-from snakemake.exceptions import WorkflowError
-
-from firstlight import archive, catalogue, fields, frames, io, library, raw
+from firstlight import archive, catalogue, fields, frames, io, library, raw, words
 from firstlight.config import ConfigError, complete, read_schema
 from firstlight.header import Settings
+from firstlight.job import plain
+from firstlight.leftovers import leftovers
 from firstlight.night import Night, check_folders
 from firstlight.provenance import code_identity
 
@@ -23,7 +24,9 @@ def frames_table():
     results = CONFIG["results"]
     if Path(results, "frames.csv").exists() and not at_the_wheel():
         return frames.read(results)
-    return frames.update(CONFIG["raw"], results, Settings.from_config(CONFIG), progress, exclude=CONFIG["masters"])
+    return frames.update(
+        CONFIG["raw"], results, Settings.from_config(CONFIG), TERMINAL.reading, exclude=CONFIG["masters"]
+    )
 
 
 def ready_masters():
@@ -33,18 +36,12 @@ def ready_masters():
         return frames.Table()
     if Path(results, "library.csv").exists() and not at_the_wheel():
         return library.read(results)
-    return library.update(places, results, Settings.from_config(CONFIG), progress)
+    return library.update(places, results, Settings.from_config(CONFIG), TERMINAL.reading)
 
 
 def at_the_wheel():
     """Whether this process brings tables up to date: the main one, and not while another run holds the lock."""
     return workflow.is_main_process and not any((Path(".snakemake") / "locks").glob("*"))
-
-
-def progress(done, total):
-    """Say how far the reading of new frames is, now and then."""
-    if done == total or done % 50 == 0:
-        tell([f"reading new frames: {done} of {total}"])
 
 
 def code(rule):
@@ -135,19 +132,20 @@ def products():
 
     Looked at while parsing, since an error in an input function shows a traceback; rules that only tell still work then.
     """
-    if {"headers", "--lint"} & set(sys.argv):
+    if (QUESTIONS | {"--lint"}) & set(sys.argv):
         return NIGHT.products()
     if not NIGHT.plan.lights:
-        raise WorkflowError(NIGHT.nothing_to_make(len(TABLE.rows), len(TABLE.rejected)))
-    if CONFIG["missing"] == "stop" and NIGHT.plan.missing:
-        raise WorkflowError("missing: stop\n" + "\n".join(NIGHT.plan.missing))
+        stop(words.nothing_to_make(NIGHT, len(TABLE.rows), len(TABLE.rejected)))
+    if CONFIG["missing"] == "stop" and (sentences := words.missing(NIGHT)):
+        stop(sentences)
     return NIGHT.products()
 
 
-def tell(lines):
-    """Say something on the terminal."""
-    for line in lines:
-        print(line, file=sys.stderr)
+def stop(reason):
+    """End the run here, for a reason in plain words."""
+    TERMINAL.end()
+    TERMINAL.say(reason)
+    sys.exit(1)
 
 
 def at_scale():
@@ -178,9 +176,42 @@ def ready_to_run():
     """
     gc.freeze()
     gc.enable()
+    quiet_starts()
     scheduler = getattr(workflow, "scheduler", None)
     if workflow.local_exec and hasattr(scheduler, "job_rate_limiter"):
         scheduler.job_rate_limiter = None
+
+
+def quiet_starts():
+    """Keep off the terminal what Python says when a job is stopped before it has opened its log."""
+    from snakemake.shell import shell
+
+    if workflow.local_exec and raw.can_write(START):
+        place = shlex.quote(str(Path(START).absolute())).replace("{", "{{").replace("}", "}}")
+        TERMINAL.starts = START
+        shell.prefix(f"set -euo pipefail; exec 2>>{place}; ")
+
+
+def finished():
+    """The last words of a run; it fails where no light of the night could be used."""
+    asked = set(workflow.dag_settings.targets or ())
+    TERMINAL.end()
+    if asked & (QUESTIONS | {"tidy"}):
+        return
+    whole = asked <= {"all"}
+    TERMINAL.done_words(words.closing(NIGHT) if whole else words.made(TERMINAL.outputs))
+    if whole and (reason := words.useless(NIGHT)):
+        stop(reason)
+
+
+def nothing_to_do():
+    """What there is to say where all is made."""
+    if set(workflow.dag_settings.targets or ()) <= {"all"}:
+        TERMINAL.say(*words.nothing_done(NIGHT))
+        if not TERMINAL.dry and (reason := words.useless(NIGHT)):
+            stop(reason)
+    else:
+        TERMINAL.say("Nothing to be done: what was asked for is made, and nothing has changed since.")
 
 
 def grid_lights(wildcards):
@@ -259,8 +290,35 @@ def megabytes_of_pile(section):
 
 
 def threads_of_stack():
-    """Threads of a job that combines frames: where there are more cores than stacks they share them."""
-    return max((workflow.cores or 1) // max(len(NIGHT.plan.stacks), 1), 1)
+    """Threads of a job that combines frames: where there are more cores than stacks they share them. A cluster's jobs do not
+    share this machine's cores: there it is one, or what the profile sets."""
+    cores = workflow.resource_settings.cores or 1
+    return max(cores // max(len(NIGHT.plan.stacks), 1), 1)
+
+
+def asked_of_rules():
+    """{rule: (MB, threads) that a job of it asks for}, as far as that can be told without its inputs."""
+    from snakemake.iocontainers import InputFiles
+
+    asked = {}
+    for one in workflow.rules:
+        given = dict(wildcards=None, input=InputFiles(), attempt=1)
+        try:
+            threads = one.resources["_cores"].evaluate(**given).value
+            memory = one.resources["mem_mb"].evaluate(**given, threads=threads).value
+        except (KeyError, AttributeError, TypeError, ValueError):
+            continue
+        asked[one.name] = float(memory), int(threads)
+    return asked
+
+
+@cache
+def outlook():
+    """What is ahead, for `snakemake plan`."""
+    from firstlight.outlook import Outlook, look_around
+
+    cores = workflow.resource_settings.cores or 1
+    return Outlook(NIGHT, TABLE, look_around(NIGHT, cores, asked_of_rules()), raw.read_text)
 
 
 def kept(name, path):
@@ -277,9 +335,12 @@ try:
     FIELDS = f"{CONFIG['results']}/catalogues/fields.csv"
     NIGHT = Night(TABLE.rows, CONFIG, ready_masters(), fields.from_text(raw.read_text(FIELDS)))
 except (ConfigError, ValueError) as error:
-    raise WorkflowError(str(error))
+    stop(str(error))
+except OSError as error:
+    stop(plain(error))
 
 R = CONFIG["results"]
+START = f"{R}/logs/start.txt"
 PIXELS = max((row.nx * row.ny for row in TABLE.rows), default=1)
 
 
@@ -288,10 +349,14 @@ if at_the_wheel():
     raw.write_text(FIELDS, fields.to_text(NIGHT.fields(io.failed_at, archive.reachable)))
 
 
-if workflow.is_main_process:
-    tell(NIGHT.opening_words())
-    if "tidy" in sys.argv:  # what goes is said before it goes, in a dry-run too
-        tell(f"tidy: {path}" for path in NIGHT.stale())
+TERMINAL.idle = nothing_to_do
+if QUESTIONS & set(sys.argv):
+    TERMINAL.silent = True
+elif "tidy" in sys.argv:  # what goes is said before it goes, in a dry-run too
+    TERMINAL.silent = True
+    TERMINAL.say(*(f"tidy: {path}" for path in leftovers(NIGHT)))
+elif workflow.is_main_process and not TERMINAL.mute:
+    TERMINAL.say(*words.opening(NIGHT, TABLE))
 
 
 wildcard_constraints:

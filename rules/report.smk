@@ -50,13 +50,29 @@ rule headers:
         "../scripts/headers.py"
 
 
+rule plan:
+    log:
+        f"{R}/logs/plan.log",
+    localrule: True
+    conda:
+        "../envs/firstlight.yaml"
+    params:
+        results=R,
+        text=lambda w: outlook().text(),
+        short=lambda w: outlook().text(short=True),
+    message:
+        "what is ahead"
+    script:
+        "../scripts/plan.py"
+
+
 rule tidy:
     log:
         f"{R}/logs/tidy.log",
     conda:
         "../envs/firstlight.yaml"
     params:
-        stale=lambda w: NIGHT.stale(),
+        stale=lambda w: leftovers(NIGHT),
     message:
         "removing products that nothing asks for any more"
     script:

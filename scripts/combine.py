@@ -5,7 +5,7 @@ from firstlight import job
 with job.logged(snakemake):
     import tempfile
 
-    from firstlight import adapt_grid, combine, io, photometry, products, sources
+    from firstlight import adapt_combine, adapt_grid, combine, io, photometry, products, sources
     from firstlight.frame import Unusable
 
     options = dict(snakemake.params.options)
@@ -17,16 +17,12 @@ with job.logged(snakemake):
         job.dropping(lambda reason: io.write_dropped(snakemake.output[0], "combine", reason), Unusable),
     ):
         grid = adapt_grid.read_grid(snakemake.input.grid)
-        paths = snakemake.input.frames
+        paths, read_header, read_frame = snakemake.input.frames, io.read_header, io.read_frame
         if "sources" in snakemake.input.keys():  # lights, where `keep` leaves out the aligned frames
             further = [snakemake.input.get(name) or [None] * len(paths) for name in ("nova", "fringe")]
-            paths = [
-                adapt_grid.place(light, table, grid, interpolation, f"{scratch}/{number}.fits", *more)
-                for number, (light, table, *more) in enumerate(
-                    zip(paths, snakemake.input.sources, *further, strict=True)
-                )
-            ]
-        inputs, dropped = combine.usable([(path, io.read_header(path)) for path in paths], io.read_frame)
+            lights = list(zip(paths, snakemake.input.sources, *further, strict=True))
+            paths, read_header, read_frame = adapt_combine.align(lights, grid, interpolation, scratch, memory)
+        inputs, dropped = combine.usable([(path, read_header(path)) for path in paths], read_frame)
         print(f"{len(inputs)} frames to combine")
         if grid is None:
             raise Unusable("the target has no grid, since none of its lights could be used")
@@ -39,7 +35,6 @@ with job.logged(snakemake):
         catalogue = (io.read_table(known), io.read_meta(known)) if known else (None, {})
         frame = frame.with_(photometry.stack_cards(frame.header, stars[0], *catalogue, band))
         if note := frame.header.get("FLNOTE"):
-            print(note)
             job.tell(f"combine {snakemake.wildcards.target} {snakemake.wildcards.filter}: {note}")
         planes = [io.image_hdu(name, *plane) for name, plane in stack.planes.items()]
         io.write_frame(snakemake.output[0], frame, [*planes, io.table_hdu("INPUTS", table)])

@@ -6,5 +6,5 @@ with job.logged(snakemake):
     from firstlight import io
 
     removed = io.remove(snakemake.params.stale)
-    job.tell(f"{len(removed)} files removed, listed in {snakemake.log[0]}")
     print(*removed, sep="\n")
+    job.tell(f"{len(removed)} files removed, listed in {snakemake.log[0]}" if removed else "nothing to remove")

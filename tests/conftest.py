@@ -20,15 +20,16 @@ CODE = ("Snakefile", "config.schema.yaml", "rules", "scripts", "profiles", "envs
 
 @dataclass
 class Run:
-    """What a call of Snakemake came to."""
+    """What a call of Snakemake came to: its exit code, what the terminal showed, its own log."""
 
     code: int
     text: str
+    log: str = ""
 
     @property
     def jobs(self) -> Counter:
         """Jobs by rule: those that were finished, or in a dry-run those that would be run."""
-        done = Counter(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", self.text))
+        done = Counter(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", self.log))
         if not done and "Job stats:" in self.text:
             table = self.text.split("Job stats:")[1].split("total")[0]
             done = Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)})
@@ -39,6 +40,7 @@ def snakemake(folder: Path, *arguments, code: Path = PROJECT, timeout: float = 9
     """Run Snakemake in a folder on the project (or a copy of its code), with these variables in its environment."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"} | variables
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(code / "Snakefile"), *map(str, arguments)]
+    before = set((folder / ".snakemake" / "log").glob("*.log"))
     done = subprocess.run(
         command,
         cwd=folder,
@@ -48,7 +50,8 @@ def snakemake(folder: Path, *arguments, code: Path = PROJECT, timeout: float = 9
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    return Run(done.returncode, done.stdout)
+    logs = set((folder / ".snakemake" / "log").glob("*.log")) - before
+    return Run(done.returncode, done.stdout, "".join(path.read_text() for path in logs))
 
 
 def reduced(folder: Path, *arguments, **options) -> Run:

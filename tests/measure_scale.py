@@ -43,7 +43,8 @@ STARS = "ra,dec,mag\n10.68,41.27,9.0\n"
 
 @dataclass
 class Event:
-    """What a call of Snakemake took: seconds of wall and CPU, MB of its processes at most, and the seconds until the first job's log."""
+    """What a call of Snakemake took: seconds of wall and CPU, MB of its processes at most, seconds until the first job's
+    log."""
 
     name: str
     wall: float
@@ -121,6 +122,9 @@ def write_products(night: Night) -> None:
         files.write_header(night.grid(target), header, {"LIGHTS": names})
 
 
+USELESS = "No light of this night could be used"  # true of products that were only touched
+
+
 # --- Events ---------------------------------------------------------------------------------------------------------
 def measure(number: int, folder: Path) -> list[Event]:
     """All events of a night of so many frames, in an empty working folder."""
@@ -150,6 +154,7 @@ def snakemake(name: str, *arguments: str, watch: str | None = None) -> Event:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     start, first = time.time(), None
     with tempfile.TemporaryFile("w+") as said:
+        before = _logs()
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
         peak = meter.Peak(process.pid)
         while watch and first is None and process.poll() is None:
@@ -160,8 +165,8 @@ def snakemake(name: str, *arguments: str, watch: str | None = None) -> Event:
         wall = time.time() - start
         memory = peak.end() / 1e6
         said.seek(0)
-        text = said.read()
-    if process.returncode:
+        text = said.read() + "".join(path.read_text() for path in _logs() - before)
+    if process.returncode and USELESS not in text:
         raise RuntimeError(f"{name}: snakemake ended with {process.returncode}:\n{text[-3000:]}")
     return Event(name, wall, usage.ru_utime + usage.ru_stime, memory, first, text)
 
@@ -173,6 +178,11 @@ def _ended(process):
         process.returncode = os.waitstatus_to_exitcode(status)
         return usage
     raise RuntimeError("the run ended before a job wrote its log")
+
+
+def _logs() -> set[Path]:
+    """Snakemake's own logs, in which the table of jobs stands."""
+    return set(Path(".snakemake/log").glob("*.log"))
 
 
 def table(columns: dict[int, list[Event]]) -> str:

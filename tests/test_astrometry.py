@@ -374,6 +374,16 @@ def test_a_wcs_of_crota_and_cdelt_alone_is_rewritten_as_it_was():
     assert pixel_distance(wcs, WCS(astrometry.replace_wcs(header, wcs)), some_pixels()) < 1e-6
 
 
+@pytest.mark.parametrize(
+    "old", [{"PC001001": 0.8, "PC002001": 0.6}, {"CD001002": 1e-3}, {"D2IMDIS1": "Lookup"}, {"AXISCORR": 1}], ids=str
+)
+def test_a_matrix_or_a_table_of_old_is_not_read_along_with_a_new_wcs(old):
+    new = astrometry.tangent_wcs((83.0, 22.0), (10.0, 20.0), [[-3e-4, 0], [0, 3e-4]])
+    header = astrometry.replace_wcs(fits.Header(old), new)
+    assert not set(old) & set(header)
+    assert np.allclose(WCS(header).all_pix2world(5, 5, 0), new.all_pix2world(5, 5, 0), rtol=0, atol=1e-9)
+
+
 def test_sip_header_gets_one_tan_wcs_without_a_term_left_over():
     header = real_header(SIP)
     new = astrometry.replace_wcs(header, a_wcs((10.0, -20.0)))

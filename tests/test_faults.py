@@ -41,3 +41,11 @@ def test_some_pixels_alone_find_what_all_find(shape, spoilt):
 def test_no_dead_pixel_is_passed_over_unseen(shape):
     image, bad = scene(shape, 0.1, seed=2)
     assert (faults._highest_around(image) >= faults._around(image, bad) - 1e-6).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (13, 30), (9, 9)])
+def test_nor_is_one_beside_a_bad_pixel_without_a_value(shape):
+    image, bad = scene(shape, 0.1, seed=2)
+    image[bad] = np.nan
+    around = faults._around(image, bad)
+    assert (faults._highest_around(image) >= around - 1e-6)[np.isfinite(around)].all()

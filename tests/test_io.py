@@ -376,16 +376,26 @@ def test_all_that_a_job_says_goes_to_its_log(tmp_path):
     assert "one" in log and "two" in log and "three" in log
 
 
-def test_a_job_can_still_speak_on_the_terminal(tmp_path):
-    assert run_job(tmp_path, "job.tell('2 files removed')")[1] == "2 files removed\n"
+def test_what_is_for_the_terminal_is_marked_in_the_log(tmp_path):
+    _, terminal, log = run_job(tmp_path, "job.tell('2 files removed')")
+    assert terminal == "" and "note: 2 files removed\n" in log
 
 
-@pytest.mark.parametrize("error, said", [("TypeError('bad thing')", "bad thing"), ("MemoryError()", "MemoryError")])
-def test_a_failing_job_says_one_sentence_and_logs_the_traceback(tmp_path, error, said):
+@pytest.mark.parametrize(
+    "error, said", [("TypeError('bad thing')", "bad thing"), ("MemoryError()", "not enough memory")]
+)
+def test_a_failing_job_says_why_in_its_log_above_the_traceback(tmp_path, error, said):
     code, terminal, log = run_job(tmp_path, f"raise {error}")
-    assert code == 1
-    assert terminal == f"light: {said} (details: {tmp_path / 'logs' / 'job.log'})\n"
-    assert "Traceback" in log
+    assert (code, terminal) == (1, "")
+    assert said in log.partition("Traceback")[0].splitlines()[-1] and "Traceback" in log
+
+
+def test_a_damaged_product_is_named_with_the_way_out(tmp_path):
+    path = tmp_path / "a.fits"
+    io.write_frame(path, Frame(np.ones((64, 64), np.float32), fits.Header()))
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(OSError, match=r"a\.fits is damaged .* remove it"):
+        io.read_frame(path)
 
 
 def test_what_frames_share_comes_back(tmp_path):

@@ -1,5 +1,7 @@
 """Particle hits by their Laplacian. Truth: one call of astroscrappy with the same options; not a pixel may differ."""
 
+import tracemalloc
+
 import astroscrappy
 import numpy as np
 import pytest
@@ -171,7 +173,7 @@ def test_what_is_all_edge_has_no_hits(shape):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"DENSE": 10**9}, {"DENSE": 1}, {"DENSE": 10**9, "BAND": 500}, {"DENSE": 1, "BATCH": 7}]
+    "changed", [{"DENSE": 10**9}, {"DENSE": 1}, {"DENSE": 10**9, "BAND": 500}, {"DENSE": 1, "BATCH": 7}, {"FILLED": 5}]
 )
 @pytest.mark.parametrize("scene", [stars_and_hits, dense, edges], ids=lambda scene: scene.__name__)
 def test_it_is_all_the_same_how_pixels_are_taken_together(scene, changed, monkeypatch):
@@ -211,6 +213,19 @@ def test_the_median_of_all_pixels_is_left_to_astroscrappy(monkeypatch):
     one = np.ones((20, 20), np.float32)
     laplacian.find(one, one > 1, one, **OURS | {"cleantype": "median"})
     assert calls[0]["cleantype"] == "median"
+
+
+def test_memory_is_bounded_where_most_pixels_are_hit():
+    """As where a gain is wrong; in bytes per pixel."""
+    rng, shape = np.random.default_rng(3), (600, 700)
+    parts = np.float32(rng.normal(1000, 30, shape)), np.zeros(shape, bool), np.full(shape, 4, np.float32)
+    tracemalloc.start()
+    try:
+        assert laplacian.find(*parts, **OURS).mean() > 0.5
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 80 * shape[0] * shape[1]
 
 
 def test_the_inputs_stay_as_they_are():

@@ -319,16 +319,23 @@ def test_masters_of_another_night_are_said_before_a_run():
     plan = match.plan(
         [LIGHT, row("l2"), row("b", "bias", BEFORE), row("d", "dark"), row("f", "flat", LONG_AGO)], DEFAULTS
     )
-    assert "flat of another night: flat_R.fits of 2023-01-01, 71 nights away (2 lights of M 42 in R)" in plan.notes()
+    assert "flat from 71 nights away: flat_R.fits of 2023-01-01 (2 lights of M 42 in R)" in plan.notes()
     assert not any("bias.fits" in note and "2 lights" in note for note in plan.notes())  # the dark replaces it
 
 
-def test_a_flat_without_a_dark_is_a_note_and_stops_nothing():
+def test_a_flat_without_a_dark_is_a_note_and_listed_where_missing_stops():
     rows = [LIGHT, row("b", "bias"), row("d", "dark"), row("f", "flat", exposure=300.0)]
     plan = match.plan(rows, DEFAULTS, "stop")
     assert plan.missing == []
     (note,) = [one for one in plan.notes() if one.startswith("no dark for flat_R.fits of 2023-03-13")]
     assert "exposure 60 s, looked for 300 s, too short to be scaled (match: scale_limit: 3)" in note
+    (listed,) = plan.missing_of_masters()
+    assert note.startswith(listed)
+
+
+def test_a_flat_without_bias_and_dark_lacks_both():
+    plan = match.plan([LIGHT, row("d", "dark"), row("f", "flat", exposure=300.0)], DEFAULTS, "stop")
+    assert [one.partition(" for ")[0] for one in plan.missing_of_masters()] == ["no bias", "no dark"]
 
 
 def test_a_dark_of_equal_exposure_makes_up_for_a_bias():

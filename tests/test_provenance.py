@@ -128,7 +128,9 @@ def test_another_run_sees_a_module_that_came_to_be(small, kept):
     assert in_another_run(small) != before
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"by": "another version", "modules": {"light.py": [[1, 2], "x", [], []]}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"by": "another version", "modules": {"light.py": [[1, 2], "x", [], []]}}']
+)
 def test_what_was_kept_by_another_version_or_is_damaged_is_made_anew(small, kept, text):
     before, whole = code_identity(small / "light.py"), kept.read_text()
     kept.write_text(text)
@@ -162,6 +164,18 @@ def test_an_upgrade_of_a_library_that_is_not_used_does_not_count(small, monkeypa
 @pytest.mark.parametrize("library", [name for name in provenance.NUMERIC if name != "ccdproc"])
 def test_every_library_that_makes_numbers_is_found_with_its_version(library):
     assert provenance._version(library)[0].isdigit()
+
+
+@pytest.mark.parametrize("distribution", ["opencv-python", "opencv-contrib-python"])
+def test_opencv_is_known_by_whichever_of_its_names_it_was_installed(distribution, monkeypatch):
+    def version(name):
+        if name != distribution:
+            raise provenance.metadata.PackageNotFoundError(name)
+        return "5.0"
+
+    monkeypatch.setattr(provenance.metadata, "version", version)
+    assert provenance._version.__wrapped__("cv2") == "5.0"
+    assert provenance._version.__wrapped__("numpy") == "absent"
 
 
 # --- The project's own scripts --------------------------------------------------------------------------------------

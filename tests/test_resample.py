@@ -490,3 +490,34 @@ def test_factors_of_reprojects_methods_are_those_of_their_noise(by_reproject):
     good = np.isfinite(said[0])
     ratio = np.sqrt((np.array(sums)[:, good] ** 2).mean() / np.array(said)[:, good].mean())
     assert abs(ratio / first.header["NCORR03"] - 1) < 0.06
+
+
+def test_pixels_without_data_do_not_lie_off_the_grid():
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:, :60] = Mask.NO_DATA
+    out = onto(np.where(mask, np.nan, 100.0), a_wcs(), sigma=10, mask=mask)
+    assert out.header["ALIGNOFF"] == 0
+
+
+def test_a_frame_without_any_data_is_refused_with_that_reason():
+    with pytest.raises(ValueError, match="no pixel of the frame has data"):
+        onto(np.full(SHAPE, np.nan), a_wcs(), sigma=10, mask=np.full(SHAPE, Mask.NO_DATA, np.uint8))
+
+
+def test_a_low_frame_keeps_the_turn_of_its_own_wcs():
+    """5 rows hold one row of exact positions: that alone does not tell how x goes with y."""
+    grid = astrometry.tangent_wcs([83.0, 22.0], [104.5, 29.5], [[-3e-4, 0.0], [0.0, 3e-4]])
+    wcs = astrometry.tangent_wcs([83.0, 22.0], [100.1, 2.5], [[3e-4, 9e-7], [-9e-7, 3e-4]])
+    header = onto(np.ones((5, 200)), grid, sigma=1, shape=(60, 210), wcs=wcs).header
+    matrix = [header[f"ALIGN{k}"] for k in (11, 12, 21, 22)]
+    np.testing.assert_allclose(matrix, [-1, 0, 0, 1], atol=0.01)
+
+
+@pytest.mark.parametrize("kernel", ["lanczos3", "cubic"])
+def test_what_masters_brought_is_read_once_where_frames_are_shifted_by_half_a_pixel(kernel):
+    shape = (63, 129)
+    grid, wcs = (astrometry.tangent_wcs([83.0, 22.0], at, [[-3e-4, 0.0], [0.0, 3e-4]]) for at in ([60, 34.5], [64, 31]))
+    common = np.broadcast_to(np.arange(63, dtype=np.uint8)[:, None], shape).copy()
+    frame = a_frame(np.ones(shape), sigma=1).with_(common=common)
+    out = align.align(frame, wcs, grid, (70, 121), kernel).common
+    assert (np.diff(out[4:65, 60].astype(int)) == 1).all()

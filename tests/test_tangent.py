@@ -139,6 +139,10 @@ def test_a_term_stands_where_its_powers_say(order):
         {"CRVAL2": 91.0},
         {"WCSAXES": 3},
         {"CRPIX1": "x"},
+        {"PC001001": 0.8, "PC001002": -0.6, "PC002001": 0.6, "PC002002": 0.8},
+        {"CD001001": 1e-3},
+        {"D2IMDIS1": "LOOKUP"},
+        {"AXISCORR": 1},
     ],
     ids=str,
 )
@@ -152,8 +156,28 @@ def test_the_pole_without_its_longitude_is_left_to_astropy():
     assert tangent.read(header) is None
 
 
-@pytest.mark.parametrize(("cards", "system"), [({}, "ICRS"), ({"EQUINOX": 2000.0}, "FK5"), ({"RADESYS": "FK4"}, "FK4")])
+@pytest.mark.parametrize(
+    ("cards", "system"),
+    [
+        ({}, "ICRS"),
+        ({"EQUINOX": 2000.0}, "FK5"),
+        ({"RADESYS": "FK4"}, "FK4"),
+        ({"EPOCH": 1950.0}, "FK4"),
+        ({"EPOCH": 1950.0, "EQUINOX": 2000.0}, "FK5"),
+    ],
+)
 def test_the_system_of_coordinates_is_kept(cards, system):
     header = plain(**cards)
     assert tangent.read(header).to_header()["RADESYS"] == astropys(header).wcs.radesys.strip() or system
     assert tangent.read(header).to_header()["RADESYS"] == system
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [{"EPOCH": 1950.0}, {"EPOCH": 2000.0}, {"RADESYS": "FK4"}, {"RADESYS": "FK5"}, {"RADESYS": "ICRS"}],
+    ids=str,
+)
+def test_the_equinox_is_astropys(cards):
+    header = plain(**cards)
+    theirs = astropys(header).wcs.equinox
+    assert tangent.read(header).equinox == (None if np.isnan(theirs) else theirs)

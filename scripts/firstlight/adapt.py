@@ -49,7 +49,7 @@ def detector(snakemake) -> None:
     trimmed, beside, saturation, stated = [], [], [], header.Detector()
     for path, facts in zip(snakemake.input.raw, snakemake.params.facts, strict=True):
         frame = None
-        with job.dropping(lambda reason, path=path: print(f"left out {path}: {reason}")):
+        with job.dropping(lambda reason: None, name=f"{snakemake.rule} {path}"):
             frame = reduce.step(
                 "trim", raw_frame(path, facts | {"FLFRAME": raw.stem(path)}, options["header"]), settings
             )
@@ -69,8 +69,8 @@ def detector(snakemake) -> None:
     used = pairs.settled(stated, found, options["detector"]["tolerance"])
     for sentence in used.sentences:
         print(sentence)
-        if "is stated, but" in sentence:
-            job.tell(f"{snakemake.wildcards.camera}: {sentence}")
+    for sentence in used.contradictions:
+        job.tell(f"{snakemake.wildcards.camera}: {sentence}")
     io.write_rows(snakemake.output[0], pairs.table(found, stated, used, len(dark), len(lit)))
 
 
@@ -96,7 +96,7 @@ def master(snakemake, combine) -> None:
 
     def frames():
         for path, facts in zip(snakemake.input.raw, snakemake.params.facts, strict=True):
-            with job.dropping(lambda reason, path=path: print(f"left out {path}: {reason}")):
+            with job.dropping(lambda reason: None, name=f"{snakemake.rule} {path}"):
                 named = facts | {"FLFRAME": raw.stem(path)}
                 yield reduce.reduce(raw_frame(path, named, options["header"]), settings)
 

@@ -23,7 +23,6 @@ def choose(paths, answers, options: dict, output) -> None:
     if not grid.celestial:
         print("no light is solved: the grid is the reference's pixels, without a place on the sky")
     for sentence in words:
-        print(sentence)
         job.tell(f"{target}: {sentence}")
     table = np.array([(name,) for name in names], [("name", f"U{max(map(len, names)) or 1}")])
     io.write_header(output, grids.grid_header(grid, target, options), {"STARS": grid.stars, "LIGHTS": table})
@@ -35,14 +34,17 @@ def read_grid(path):
     return None if io.is_dropped(head) else grids.grid_from(head, io.read_extension(path, "STARS"))
 
 
-def place(light, sources, grid, interpolation: str, output, answer=None, fringes=None) -> str:
+def place(light, sources, grid, interpolation: str, output, answer=None, fringes=None, held=None) -> str:
     """Write a light's file aligned to a grid, or the mark of a dropped frame; returns the path `output`.
 
     answer   file of what a server says about the light (see `nova`), where it was asked
     fringes  file of the pattern that is taken off first (see `fringe`), where it is to be
+    held     dict that takes the aligned frame under that path, as it would be read from there, instead of the file
     """
     head = nova.light_header(light, answer)
-    with job.dropping(lambda reason: io.write_dropped(output, "align", reason, head)):
+    with job.dropping(
+        lambda reason: io.write_dropped(output, "align", reason, head), name=f"align {head.get('FLFRAME', light)}"
+    ):
         if io.is_dropped(head):
             io.write_dropped(output, head["FLSTEP"], head["FLREASON"], head)
             return output
@@ -53,7 +55,10 @@ def place(light, sources, grid, interpolation: str, output, answer=None, fringes
         frame = align.onto(frame, table, grid, interpolation)
         print(*placing.words(frame.header), sep="\n")
         _tell_lost(frame.header)
-        io.write_frame(output, frame)
+        if held is None:
+            io.write_frame(output, frame)
+        else:
+            held[output] = frame.with_({"BUNIT": frame.unit}, header=io.product_header(frame.header))
     return output
 
 
@@ -77,8 +82,6 @@ def _tell_lost(header) -> None:
     """Say where a frame loses much of itself off the grid."""
     lost = header["ALIGNOFF"]
     if lost > align.LOST:
-        sentence = (
+        job.tell(
             f"{header.get('FLFRAME', '')}: {lost:.0%} of it lies off the grid; grid: extent: all makes one for all"
         )
-        print(sentence)
-        job.tell(sentence)

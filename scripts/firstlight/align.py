@@ -47,17 +47,20 @@ def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: st
     if not np.isfinite(positions.x).any():
         raise ValueError("the frame lies on another half of the sky than the grid: another target under the same name?")
     clean = _clean(frame)
+    known = clean.data.size - _number_without_data(clean)
+    if not known:
+        raise ValueError("no pixel of the frame has data")
     if interpolation in resample.KERNELS:
         out = _by_kernel(clean, positions, interpolation, positions.widest())
         factors = resample.noise_factors(positions, interpolation)
     else:
         out, factors = _by_reproject(clean, positions, interpolation, wcs, grid_wcs)
-    if np.bitwise_or.reduce(clean.mask, axis=None) & Mask.NO_DATA:
+    if known < clean.data.size:
         nothing = (out.mask & Mask.NO_DATA) != 0
         for image in (out.data, out.sigma):
             if image is not None:
                 image[nothing] = np.nan
-    cards = _cards(frame, out, positions)
+    cards = _cards(frame, out, positions, known)
     return out.with_(cards | resample.noise_cards(factors))
 
 
@@ -120,8 +123,13 @@ def _by_reproject(frame: Frame, positions, method: str, wcs, grid_wcs) -> tuple[
     return out.with_(data=values, sigma=sigma, mask=mask), factors
 
 
-def _cards(frame: Frame, out: Frame, positions) -> dict:
-    """What an aligned frame says of where it lies; and what its light said of itself, in pixels of the grid.
+def _number_without_data(frame: Frame) -> int:
+    return int(np.count_nonzero(frame.mask & np.uint8(Mask.NO_DATA)))
+
+
+def _cards(frame: Frame, out: Frame, positions, known: int) -> dict:
+    """What an aligned frame says of where it lies, `known` of its pixels having data; and what its light said of itself, in
+    pixels of the grid.
 
     ALIGNnn, ALIGNX, ALIGNY: x' = ALIGN11 x + ALIGN12 y + ALIGNX, y' = ALIGN21 x + ALIGN22 y + ALIGNY on the frame, from x, y
     on the grid, both counted from 0. FWHM is divided by the side of a grid pixel in pixels of the frame, SKYLEVEL multiplied by
@@ -129,11 +137,11 @@ def _cards(frame: Frame, out: Frame, positions) -> dict:
     """
     (a11, a12, x0), (a21, a22, y0) = positions.affine()
     area = positions.typical(positions.area)
-    covered = out.data.size - int(np.count_nonzero(out.mask & np.uint8(Mask.NO_DATA)))
+    covered = out.data.size - _number_without_data(out)
     matrix = {"ALIGN11": a11, "ALIGN12": a12, "ALIGN21": a21, "ALIGN22": a22, "ALIGNX": x0, "ALIGNY": y0}
     cards = {key: (round(float(value), 8), "pixel of the grid to pixel of the frame") for key, value in matrix.items()}
     cards["ALIGNCOV"] = (round(covered / out.data.size, 6), "share of the grid that the frame covers")
-    off = max(1 - covered * area / frame.data.size, 0.0)
+    off = max(1 - covered * area / known, 0.0)
     cards["ALIGNOFF"] = (round(off, 3), "share of the frame that lies off the grid")
     ratios = {"FWHM": 1 / np.sqrt(area), "SKYLEVEL": area, "SKYNOISE": _noise_ratio(frame, out, area)}
     for key, ratio in ratios.items():

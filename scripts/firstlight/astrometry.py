@@ -16,11 +16,11 @@ from .tangent import read as read_tangent
 # Everything that a WCS may have left in a header: removed before a new one is written.
 WCS_CARDS = (
     # of any axis and any alternative: an axis too many, or a second WCS, is read by others even if we do not
-    r"^(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CNAME|CRDER|CSYER)\d[A-Z]?$|^CROTA\d$|^(CD|PC|PV|PS)\d_\d+[A-Z]?$"
+    r"^(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CNAME|CRDER|CSYER)\d[A-Z]?$|^CROTA\d$|^(CD|PC|PV|PS)\d_\d+[A-Z]?$|^(CD|PC)0\d{5}$"
     r"|^(EQUINOX|RADESYS|LONPOLE|LATPOLE|WCSAXES|WCSNAME)[A-Z]?$|^(EPOCH|RADECSYS|PLTSOLVD|PA|IMAGEW|IMAGEH)$"
     # distortion: SIP, plates of sky surveys, PinPoint, look-up tables
     r"|^(A|B|AP|BP)_(\d_\d|ORDER|DMAX)$|^TR[12]_\d+$|^AMD[XY]\d+$|^PPO\d$|^PLT(RA|DEC)[A-Z]+$|^CNPIX\d$"
-    r"|^(CP|CQ)(DIS|ERR)\d$|^D[PQ]\d|^PROJP\d$"
+    r"|^(CP|CQ)(DIS|ERR)\d$|^D[PQ]\d|^D2IM|^AXISCORR$|^PROJP\d$"
     # of IRAF: its own words for the same, and for where a section of a frame came from
     r"|^WAT\d_\d+$|^WCSDIM$|^LT[VM]\d(_\d)?$"
 )
@@ -269,9 +269,12 @@ def close(a: np.ndarray, b: np.ndarray, radius: float):
     order = np.argsort(key_b, kind="stable")
     key_b = key_b[order]
     pairs = []
+    order_a = np.argsort(key_a)
+    key_a, place = key_a[order_a], np.empty(len(key_a), int)
+    place[order_a] = np.arange(len(key_a))
     for column in (-height, 0, height):  # the three cells of a column lie together
         first, last = (np.searchsorted(key_b, key_a + column + row, side) for row, side in ((-1, "left"), (1, "right")))
-        pairs.append(runs(first, last))
+        pairs.append(runs(first[place], last[place]))
     i, j = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     i, j = ia[i], ib[order[j]]
     distance = np.hypot(*(a[i] - b[j]).T)

@@ -97,6 +97,7 @@ def _highest_around(image: np.ndarray) -> np.ndarray:
     the lowest and the highest."""
     import cv2
 
+    image = np.where(np.isnan(image), np.float32(0), image)  # cv2 forgets what else is in a window with one
     out = cv2.dilate(np.ascontiguousarray(image, np.float32), np.ones((7, 7), np.uint8))
     for lines, edge in ((image, out), (image[::-1], out[::-1]), (image.T, out.T), (image.T[::-1], out.T[::-1])):
         near = np.ascontiguousarray(lines[:16], np.float32)

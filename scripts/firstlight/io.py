@@ -125,12 +125,27 @@ def table_hdu(name: str, rows: np.ndarray) -> fits.BinTableHDU:
         return fits.BinTableHDU(rows, name=name)
 
 
+class _Dropped(ValueError):
+    """In place of an image stands the mark of a dropped frame."""
+
+
+@contextmanager
+def _unharmed(path):
+    """Name a product that cannot be read back, and the way out. It is an OSError: the frame that needs it is not at fault."""
+    try:
+        yield
+    except (_Dropped, FileNotFoundError, PermissionError):
+        raise
+    except (OSError, EOFError, ValueError, TypeError, LookupError) as error:
+        raise OSError(f"{path} is damaged ({error}): remove it, and it is made again") from error
+
+
 def read_frame(path) -> Frame:
-    """Read a product back. Raises ValueError with the reason where it is a dropped frame."""
-    with fits.open(path, memmap=False) as hdus:
+    """Read a product back. Raises ValueError with the reason where it is a dropped frame, OSError where it is damaged."""
+    with _unharmed(path), fits.open(path, memmap=False) as hdus:
         header = hdus[0].header
         if is_dropped(header):
-            raise ValueError(dropped_reason(header))
+            raise _Dropped(dropped_reason(header))
         names = [hdu.name for hdu in hdus]
         data = _native(hdus[0].data, np.float32)
         sigma = _native(hdus["UNCERT"].data, np.float32) if "UNCERT" in names else None
@@ -140,7 +155,8 @@ def read_frame(path) -> Frame:
 
 def read_header(path) -> fits.Header:
     """The primary header of a product."""
-    return fits.getheader(path)
+    with _unharmed(path):
+        return fits.getheader(path)
 
 
 def pixels(path) -> int:
@@ -154,8 +170,13 @@ def pixels(path) -> int:
 
 
 def read_extension(path, name: str) -> np.ndarray:
-    """One table or image of a product, by its name."""
-    return np.array(fits.getdata(path, name))
+    """One table or image of a product, by its name; LookupError where it has none."""
+    with _unharmed(path):
+        with fits.open(path, memmap=False) as hdus:
+            there = name in [hdu.name for hdu in hdus]
+            if there:
+                return np.array(hdus[name].data)
+    raise LookupError(f"{path} has no extension {name}")
 
 
 def is_dropped(header: fits.Header) -> bool:

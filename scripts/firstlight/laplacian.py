@@ -9,6 +9,7 @@ import numpy as np
 
 MARGIN = 8  # pixels around a frame, so that windows around its pixels lie inside
 BATCH = 1024  # windows that are worked on at a time: what stays in a processor's cache
+FILLED = 1 << 14  # hits that are filled at a time: 25 places around each take 200 bytes
 BAND = 1 << 16  # pixels of a band of rows, for the same reason
 DENSE = 50  # where more than one pixel in so many is asked for, it is quicker to calculate all
 REACH = 10  # pixels from a changed value beyond which no hit depends on it
@@ -118,7 +119,13 @@ class _Frame:
 
     def around(self, places: np.ndarray, reach: int) -> np.ndarray:
         """Places up to `reach` pixels from any of these, themselves included, in their order."""
-        return _unique((places + self.square(reach).reshape(-1, 1)).ravel())
+        steps = self.square(reach).ravel()
+        if len(places) * DENSE < self.light.size:
+            return _unique((places + steps[:, None]).ravel())
+        near = np.zeros(self.light.size, bool)
+        for step in steps:
+            near[places + step] = True
+        return np.flatnonzero(near)
 
     def usable(self, places: np.ndarray) -> np.ndarray:
         """Those that are not ignored."""
@@ -128,6 +135,8 @@ class _Frame:
         """Those of the places that lie up to REACH pixels from any of the others, and a few that lie further away."""
         from cv2 import dilate
 
+        if len(others) * DENSE > self.light.size:  # then hardly any is not
+            return places
         (row, column), (y, x) = (np.divmod(which, self.light.shape[1]) for which in (places, others))
         cells = np.zeros([1 + side // REACH for side in self.light.shape], np.uint8)
         cells[y // REACH, x // REACH] = 1
@@ -363,6 +372,15 @@ def _fill(frame: _Frame, new: np.ndarray, filling: Callable) -> np.ndarray:
     """Fill new hits, and again those beside them, from the pixels around that are none. Places whose values changed."""
     places = frame.around(new, 2)
     places = places[frame.hit.ravel()[places]]
+    changed = np.zeros(len(places), bool)
+    for start in range(0, len(places), FILLED):
+        part = slice(start, start + FILLED)
+        changed[part] = _fill_some(frame, places[part], filling)
+    return places[changed]
+
+
+def _fill_some(frame: _Frame, places: np.ndarray, filling: Callable) -> np.ndarray:
+    """Fill these hits; which of them changed. Only pixels that are no hits are read: the order does not matter."""
     around = places[:, None] + frame.square(2).ravel()
     good = ~frame.hit.ravel()[around] & (frame.ignored.ravel()[around] == 0)
     lonely = ~good.any(axis=1)
@@ -373,7 +391,7 @@ def _fill(frame: _Frame, new: np.ndarray, filling: Callable) -> np.ndarray:
             values[lonely] = frame.levels[which]
         changed |= values != filled[places]
         filled[places] = values
-    return places[changed]
+    return changed
 
 
 def _medians(values: np.ndarray, good: np.ndarray) -> np.ndarray:

@@ -55,6 +55,7 @@ class Plan:
     masters: dict = field(default_factory=dict)  # path -> Master
     left_out: list = field(default_factory=list)  # (row, reason): lights that `missing: drop` leaves out
     missing: list = field(default_factory=list)  # sentences
+    lacking: list = field(default_factory=list)  # (kind, lights taken alike), one for each of these sentences
     _match: dict = field(default_factory=dict)
     _by_camera: dict = field(default_factory=dict)
     _chosen: dict = field(default_factory=dict)
@@ -110,6 +111,15 @@ class Plan:
             self._offers[key] = sorted(found, key=lambda offer: (offer.failed != "", offer.order))
         return self._offers[key]
 
+    def offer(self, row, kind: str) -> Offer | None:
+        """The master of a kind that a frame is calibrated with, and how far off it is."""
+        chosen = getattr(self.chosen(row), kind)
+        return next((offer for offer in self.offers(row, kind) if offer.master is chosen), None) if chosen else None
+
+    def relaxed(self, tolerances: dict) -> Plan:
+        """The same frames with other tolerances of `match`: what they would be offered."""
+        return Plan(masters=self.masters, _match=self._match | tolerances, _by_camera=self._by_camera)
+
     def _choose(self, row) -> Chosen:
         found = {kind: self._best(row, kind) for kind in kinds_for(row)}
         bias, dark, flat = (found.get(kind) for kind in KINDS)
@@ -122,7 +132,7 @@ class Plan:
         for kind, offer in found.items():
             # A dark of equal exposure replaces the bias.
             if offer is not None and offer.nights and not (kind == "bias" and equal):
-                notes.append(f"{kind} of another night: {_label(offer.master)}, {_away(offer.nights)}")
+                notes.append(f"{kind} from {_away(offer.nights)}: {_label(offer.master)}")
         return Chosen(*(offer and offer.master for offer in (bias, dark, flat)), tuple(notes))
 
     def _best(self, row, kind: str) -> Offer | None:
@@ -250,12 +260,19 @@ class Plan:
                 if not note.startswith(("no ", "the longest ")):
                     said[note].append(row)
         lines = [f"{note} ({_of_lights(rows)})" for note, rows in sorted(said.items())]
+        return lines + [f"{sentence}; its frames are used without" for sentence in self.missing_of_masters()]
+
+    def missing_of_masters(self) -> list[str]:
+        """Sentences on flats that lack a bias or a dark of their own."""
+        lines = []
         for master in self.used_masters():
-            if master.kind == "flat" and not master.ready and self.of_master(master).dark is None:
-                why = "; ".join(offer.why_not for offer in self.offers(master.first, "dark")[:2])
-                lines.append(
-                    f"no dark for {_label(master)}: its frames are used without" + (f" ({why})" if why else "")
-                )
+            if master.kind != "flat" or master.ready:
+                continue
+            chosen = self.of_master(master)
+            for kind in ("bias", "dark") if chosen.dark is None else ():
+                if getattr(chosen, kind) is None:
+                    why = "; ".join(offer.why_not for offer in self.offers(master.first, kind)[:2])
+                    lines.append(f"no {kind} for {_label(master)}" + (f" ({why})" if why else ""))
         return lines
 
 
@@ -342,6 +359,7 @@ def _apply_missing(result: Plan, missing: str) -> None:
         alike = defaultdict(list)
         for row in rows:
             alike[row.camera, f"{row.exposure or 0:.3g}"].append(row)
+        result.lacking += [(kind, same) for _, same in sorted(alike.items())]
         result.missing += [_missing_sentence(result, kind, same) for _, same in sorted(alike.items())]
         # Fellows that were left out themselves do not count: between them two lights must not empty a stack.
         if missing == "drop" and any(row.name in result.lights for row in have[kind, target, name]):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 
-from . import catalogue, library, match, matches, raw, wishes
+from . import catalogue, library, match, matches, raw
 from . import fields as cones
 from .frame import printable
 from .frames import Table, table_text
@@ -380,80 +379,24 @@ class Night:
             self._known_fields[target] = cone
         return self._known_fields
 
-    # Before and after a run
+    # For what is said before and after a run (see `words`)
 
-    def nothing_to_make(self, frames: int, rejected: int) -> str:
-        """Why there is no light to reduce, and the way out."""
-        if not frames:
-            found = (
-                f"all {rejected} files are rejected, see {self.results}/rejected.csv"
-                if rejected
-                else "no FITS file there"
-            )
-            return f"no usable frame in raw: {', '.join(self.config['raw'])}: {found}"
-        if self.lights_before_selection:
-            there = ", ".join(
-                f"{name}: {' '.join(sorted(values))}" for name, values in self.lights_before_selection.items()
-            )
-            return f"select: fits no light; there are {there}"
-        return f"no light among {frames} frames: snakemake headers says what they were taken for"
+    def ready_words(self) -> list[str]:
+        """What there is to say of ready masters."""
+        return library.words(self._ready)
 
-    def opening_words(self) -> list[str]:
-        """What is loud before a run: kinds of calibration that are missing, and lights that are left out for it."""
-        way_on = "going on without" if self.config["missing"] == "allow" else f"missing: {self.config['missing']}"
-        words = library.words(self._ready)
-        words += [f"{sentence}; {way_on}" for sentence in self.plan.missing]
-        bands = {target: [self.band(target, name) for name in names] for target, names in self.plan.targets.items()}
-        words += wishes.unmet(self.config, list(self.plan.lights.values()), bands)
-        notes, most = self.plan.notes(), 12
-        words += notes[:most] + ([f"and {len(notes) - most} more notes, see matches.csv"] if len(notes) > most else [])
-        return words + [f"{row.path}: left out, {reason}" for row, reason in self.plan.left_out]
+    def bands(self) -> dict[str, list[str]]:
+        """The filters of each target, as people write them."""
+        return {target: [self.band(target, name) for name in names] for target, names in self.plan.targets.items()}
 
-    def _words_on_fields(self) -> list[str]:
-        apart = {target: self._wanted(target).apart for target in self.plan.targets} if self._catalogue else {}
-        return [
-            f"{target}: {count} lights point more than {cones.APART:g} deg from the others: the catalogue does not hold "
-            "their stars (targets: gives them a name of their own)"
-            for target, count in apart.items()
-            if count
-        ]
+    def lights_apart(self) -> dict[str, int]:
+        """How many lights of a target point where its catalogue does not reach."""
+        counts = {target: self._wanted(target).apart for target in self.plan.targets} if self._catalogue else {}
+        return {target: count for target, count in counts.items() if count}
 
-    def closing_words(self) -> list[str]:
-        """A few lines for the end of a run: where to look, and what lies there without use."""
-        pictures = [f"{self.results}/pictures/{target}.png" for target in self.plan.targets]
-        there = [path for path in pictures if Path(path).exists()]
-        words = ["Pictures: " + " ".join(there)] if there else []
-        if stale := self.stale():
-            words.append(
-                f"{len(stale)} files in {self.results} are asked for by nothing any more (snakemake tidy removes them)."
-            )
-        return words
-
-    def stale(self) -> list[str]:
-        """Products on disk that nothing asks for any more: only files of a product's name, never a raw file, and of FITS
-        files only those that say that firstlight made them."""
-        wanted = set(self.products())
-        wanted |= {self.nova(row, "json") for row in self.plan.lights.values() if self.asks_nova}
-        frame, any_part = r"[^/]+_[0-9a-f]{8}", r"[^/]+"
-        shapes = (
-            rf"masters/{any_part}/{any_part}/({any_part}\.fits|detector\.csv)",
-            rf"masters/library/{frame}(\.fits|_detector\.csv)",
-            rf"catalogues/{any_part}\.ecsv",
-            rf"lights/{any_part}/{any_part}/{any_part}/{frame}\.(fits|ecsv)",
-            rf"solving/{any_part}/{any_part}/{any_part}/{frame}\.csv",
-            rf"nova/{any_part}/{any_part}/{any_part}/{frame}\.(fits|json)",
-            rf"steps/{any_part}/{any_part}/{any_part}/{any_part}/{frame}\.fits",
-            rf"aligned/{any_part}/(grid|{any_part}/{frame})\.fits",
-            rf"stacks/{any_part}/{any_part}\.fits",
-            rf"pictures/{any_part}(\.fits|(/{any_part})?\.(png|tiff))",
-        )
-        product = re.compile(rf"{re.escape(self.results)}/(?:{'|'.join(shapes)})")
-        found = []
-        for kind in ("masters", "catalogues", "lights", "solving", "nova", "steps", "aligned", "stacks", "pictures"):
-            for folder, _, files in os.walk(f"{self.results}/{kind}"):
-                paths = (f"{folder}/{name}" for name in files)
-                found += [path for path in paths if path not in wanted and product.fullmatch(path)]
-        return sorted(path for path in found if os.path.isfile(path) and _is_ours(Path(path)))
+    def nova_memories(self) -> set[str]:
+        """What is remembered of questions to the server."""
+        return {self.nova(row, "json") for row in self.plan.lights.values()} if self.asks_nova else set()
 
 
 def check_folders(raw: list[str], results: str) -> None:
@@ -470,18 +413,6 @@ def check_folders(raw: list[str], results: str) -> None:
 def _first_of_cameras(rows) -> dict:
     """A frame of each camera, by the camera's name: a light if there is one, the first by its path."""
     return {row.camera: row for row in sorted(rows, key=lambda row: (row.kind != "light", row.path), reverse=True)}
-
-
-def _is_ours(path: Path) -> bool:
-    """True for a file that is not FITS, or whose first header says which version of firstlight made it."""
-    from astropy.io import fits
-
-    if path.suffix != ".fits":
-        return True
-    try:
-        return "FLVERS" in fits.getheader(path)
-    except OSError:
-        return False
 
 
 def _mask_identities(cameras) -> dict[str, str]:

@@ -83,30 +83,32 @@ def gain(pairs, level, noise_variance: float, saturation: float | None = None) -
 def settle(
     name: str, unit: str, stated: float | None, measured: float | None, error: float | None, tolerance: float | None
 ):
-    """(value, "stated", "measured" or "", sentence): the stated value, unless pairs contradict it or nothing is stated.
+    """(value, "stated", "measured" or "", sentence, whether pairs contradict what is stated); a stated value is used unless
+    they do.
 
     tolerance  relative difference that is allowed; None believes what is stated
     """
     if measured is None or (stated is not None and tolerance is None):
-        return stated, "stated" if stated is not None else "", ""
+        return stated, "stated" if stated is not None else "", "", False
     said = f"{name} {measured:.3g} +- {error:.2g} {unit} measured from pairs of frames"
     if stated is None:
-        return measured, "measured", said
+        return measured, "measured", said, False
     off = abs(stated - measured)
     if off <= tolerance * measured or off <= SIGNIFICANT * error:
-        return stated, "stated", f"{name} {stated:g} {unit} stated, {said}"
+        return stated, "stated", f"{name} {stated:g} {unit} stated, {said}", False
     return (
         measured,
         "measured",
         f"{name} {stated:g} {unit} is stated, but {said}: the measured one is used "
         "(detector: tolerance: null takes what is stated)",
+        True,
     )
 
 
 @dataclass(frozen=True)
 class Settled:
     """Gain (e-/ADU) and read noise (e-) that are used, None where unknown; by which they are known ("stated", "measured",
-    ""); the measured read noise in electrons with its error; sentences."""
+    ""); the measured read noise in electrons with its error; sentences, and on what measurement contradicts."""
 
     gain: float | None
     gain_by: str
@@ -114,16 +116,20 @@ class Settled:
     read_noise_by: str
     measured_noise: tuple[float | None, float | None]
     sentences: tuple[str, ...]
+    contradictions: tuple[str, ...]
 
 
 def settled(stated, found: Measured, tolerance: float | None) -> Settled:
     """What is used of a detector, from what header or configuration state (a `header.Detector`) and what was measured."""
-    gain, gain_by, gain_said = settle("gain", "e-/ADU", stated.gain, found.gain, found.gain_error, tolerance)
+    gain, gain_by, *gain_said = settle("gain", "e-/ADU", stated.gain, found.gain, found.gain_error, tolerance)
     noise = None, None
     if gain is not None and found.read_noise is not None:
         noise = gain * found.read_noise, gain * found.read_noise_error
-    used, noise_by, noise_said = settle("read noise", "e-", stated.read_noise, *noise, tolerance)
-    return Settled(gain, gain_by, used, noise_by, noise, tuple(filter(None, (gain_said, noise_said))))
+    used, noise_by, *noise_said = settle("read noise", "e-", stated.read_noise, *noise, tolerance)
+    said = [gain_said, noise_said]
+    contradictions = tuple(sentence for sentence, against in said if against)
+    sentences = tuple(sentence for sentence, against in said if sentence and not against)
+    return Settled(gain, gain_by, used, noise_by, noise, sentences, contradictions)
 
 
 def table(found: Measured, stated, used: Settled, bias: int, flats: int) -> list[dict]:

@@ -75,10 +75,12 @@ class Positions:
 
     def _worst(self, off) -> float:
         """The largest length of two images of x and y at the exact positions, on the frame or next to it; 0 for none."""
-        ny, nx = self.frame_shape
-        beside = self._cell()
-        near = (self.x > -beside) & (self.x < nx + beside) & (self.y > -beside) & (self.y < ny + beside)
-        return float(np.fmax.reduce(np.hypot(*off)[near], initial=0.0))
+        return float(np.fmax.reduce(np.hypot(*off)[self._near()], initial=0.0))
+
+    def _near(self) -> np.ndarray:
+        """Which of the exact positions lie on the frame or next to it; bool (rows, columns)."""
+        (ny, nx), beside = self.frame_shape, self._cell()
+        return (self.x > -beside) & (self.x < nx + beside) & (self.y > -beside) & (self.y < ny + beside)
 
     def _error(self) -> float:
         """How far (pix) positions may be off, at the most: a sixteenth of what those of a lattice twice as coarse are in
@@ -115,8 +117,11 @@ class Positions:
 
     def affine(self) -> np.ndarray:
         """(2, 3): least-squares x', y' on the frame = matrix @ (x, y, 1) on the grid, over the part on the frame."""
-        rows, columns = np.nonzero(self.inside if self.inside.sum() >= 3 else np.isfinite(self.x))
-        design = np.column_stack([self.nodes[0][columns], self.nodes[1][rows], np.ones(len(rows))])
+        for where in (self.inside, self._near(), np.isfinite(self.x)):
+            rows, columns = np.nonzero(where)
+            design = np.column_stack([self.nodes[0][columns], self.nodes[1][rows], np.ones(len(rows))])
+            if len(rows) >= 3 and np.linalg.matrix_rank(design) == 3:  # a small frame may hold one line of them
+                break
         on_frame = np.column_stack([self.x[rows, columns], self.y[rows, columns]])
         return np.linalg.lstsq(design, on_frame, rcond=None)[0].T
 

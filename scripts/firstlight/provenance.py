@@ -13,7 +13,11 @@ from pathlib import Path
 
 # Libraries that take part in the numbers. An upgrade of one makes the products anew whose code imports it.
 NUMERIC = tuple("numpy astropy ccdproc astroscrappy reproject scipy sep seiza cv2 PIL tifffile".split())
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless"}
+# Under which names a library may have been installed.
+DISTRIBUTIONS = {
+    "PIL": ("pillow",),
+    "cv2": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
+}
 KEPT = "__pycache__/identities.json"  # below the folder of scripts
 
 
@@ -81,9 +85,9 @@ def _told(root: Path) -> dict:
     """What earlier runs told of modules; nothing where another version of this one did."""
     try:
         kept = json.loads((root / KEPT).read_text())
-    except (OSError, ValueError):
+        return kept["modules"] if kept["by"] == _by() else {}
+    except (OSError, ValueError, LookupError, TypeError):
         return {}
-    return kept["modules"] if kept.get("by") == _by() else {}
 
 
 def _keep(told: dict, root: Path) -> None:
@@ -117,7 +121,9 @@ def _imported(node: ast.AST) -> list[str]:
 
 @cache
 def _version(library: str) -> str:
-    try:
-        return metadata.version(DISTRIBUTIONS.get(library, library))
-    except metadata.PackageNotFoundError:
-        return "absent"
+    for name in DISTRIBUTIONS.get(library, (library,)):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "absent"

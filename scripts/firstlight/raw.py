@@ -642,6 +642,25 @@ def read_text(path: str) -> str | None:
         return None
 
 
+def can_write(path: str) -> bool:
+    """Whether a file can be written, which is empty then."""
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(path, "w"):
+            return True
+    except OSError:
+        return False
+
+
+def remove_empty(path: str, also_filled: bool = False) -> None:
+    """Remove a file in which there is nothing, or also one in which there is something."""
+    try:
+        if also_filled or os.path.getsize(path) == 0:
+            os.remove(path)
+    except OSError:
+        pass
+
+
 def write_text(path: str, text: str) -> bool:
     """Write a file whole or not at all, and only if its content changes; True where it was written."""
     if read_text(path) == text:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from astropy.io import fits
 
-from . import masters, reduce
+from . import faults, reduce
 from .calibrate import local_scatter
 from .dialects import value_of
 from .frame import Frame, Mask, Unusable, must_match, size
@@ -57,7 +57,7 @@ def foreign(
     like        header of a raw frame of the camera: its sections tell how frames are trimmed
     raw_shape   (ny, nx) of raw frames; a master of this size is trimmed, its overscan subtracted unless it is a flat
     reduction   what raw frames are trimmed with, and the master bias that was subtracted from a dark, if it was
-    hot, dead, lowest  see `masters.flag_hot`, `masters.flag_dead`
+    hot, dead, lowest  see `faults.flag_hot`, `faults.flag_dead`
 
     Without UNCERT sigma is the local scatter of the master, an upper limit: structure from pixel to pixel is in it. A
     dark without MASK gets its hot pixels flagged. A flat is divided by its median over good pixels. A dark has its bias
@@ -81,12 +81,12 @@ def foreign(
         frame = frame.with_(sigma=local_scatter(frame.data))
     frame = frame.with_(cards)
     if kind == "flat":
-        return masters.flag_dead(_normalised(frame), dead, lowest)
+        return faults.flag_dead(_normalised(frame), dead, lowest)
     frame = _in_adu(frame)
     if kind != "bias":
         frame = _with_bias(frame, header, reduce.at_gain_of(frame, reduction.bias))
         if flags is None:
-            frame = masters.flag_hot(frame, hot)
+            frame = faults.flag_hot(frame, hot)
     return frame.with_(
         {
             "FLLEVEL": (float(np.median(frame.data)), "median level"),

@@ -115,7 +115,7 @@ def _deviation(frame, reduction):
     used = pairs.settled(
         camera, reduction.measured, reduction.options.get("detector", {}).get("tolerance", pairs.TOLERANCE)
     )
-    _say_once(*used.sentences)
+    _say_once(*used.sentences, *used.contradictions)
     gain, read_noise = used.gain, used.read_noise
     if reduction.kind == "bias":
         level = frame.data

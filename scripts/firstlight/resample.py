@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import kernels
+from . import kernels, turned
 from .correlation import RADII, noise_cards, noise_factors
 from .frame import Mask
 from .kernels import KERNELS
@@ -39,7 +39,7 @@ class Resampler:
             np.square(self.variance, out=self.variance)
         self.common = None if common is None else _padded(common, self.pad)
         self.mask = self.near = None
-        self._spaces = {}
+        self._spaces, self._rooms = {}, turned.Rooms()
         bits = 0 if mask is None else int(np.bitwise_or.reduce(mask, axis=None))
         if bits:
             self.bits = [bit for bit in Mask.NAMES if bits & bit]
@@ -89,12 +89,10 @@ class Resampler:
 
     def _fill(self, tile: Tile, data, sigma, mask, common) -> np.ndarray:
         """Fill the images (r, c) of a tile as if no pixel were flagged; returns which touch such."""
+        if tile.steady is None and self.kernel == "cubic" and not self.widest and turned.exact():
+            return self._fill_turned(tile, data, sigma, mask, common)
         tap, weights_x, weights_y = self._taps(tile)
-        area = tile.lines[2]
-        if np.abs(area.step).max() * tile.shape[0] < 1e-7 * area.first.min():
-            area = area.first.astype(np.float32)
-        else:
-            area = area.less(0.0, 0.0, self._space("area", tile.shape)[0])
+        area = self._area(tile)
         np.multiply(self._sum(self.data, tap, weights_x, weights_y), area, out=data)
         if sigma is not None:
             np.square(weights_x, out=weights_x)
@@ -105,6 +103,50 @@ class Resampler:
         if common is not None:
             common[...] = self._nearest(tile)(self.common, 0, 0)
         return np.zeros(tile.shape, bool) if self.near is None else tap(self.touched, 0, 0)
+
+    def _fill_turned(self, tile: Tile, data, sigma, mask, common) -> np.ndarray:
+        """The same where each pixel's taps have to be looked up (`turned`)."""
+        import cv2
+
+        def nearest(image, x, y):
+            out = self._space("nearest", tile.shape)[0].view(np.uint8)[:, : tile.shape[1]]
+            return cv2.remap(image.view(np.uint8), x, y, cv2.INTER_NEAREST, dst=out)
+
+        place, (x, y) = self._around(tile)
+        area = self._area(tile)
+        np.multiply(turned.values(self.data[place], x, y, self._rooms), area, out=data)
+        if sigma is not None:
+            variance = turned.variances(self.variance[place], x, y, self._rooms)
+            np.multiply(np.sqrt(variance, out=variance), area, out=sigma)
+        mask[...] = 0
+        if common is not None:
+            whole = (kernels.first(axis.position, "nearest") for axis in (x, y))  # OpenCV's own rounding is to even
+            common[...] = nearest(self.common[place][1:-1, 1:-1], *whole)
+        if self.near is None or not self.touched[place].any():
+            return np.zeros(tile.shape, bool)
+        return nearest(self.touched[place], x.first, y.first).view(bool)
+
+    def _around(self, tile: Tile):
+        """The part of the padded images that a tile takes from, and its pixels along both axes, counted from the second row
+        and column of that part."""
+        places, axes = [], []
+        for name, line, size in zip("xy", tile.lines, self.data.shape[::-1], strict=False):
+            ends = np.concatenate([line.first, line.row(tile.shape[0] - 1)])
+            # Pixels beside the frame may lie anywhere; what they get is not looked at.
+            low, high = (
+                int(min(max(end + self.pad, 1), size - 5)) for end in (np.fmin.reduce(ends), np.fmax.reduce(ends))
+            )
+            places.append(slice(low - 1, high + 5))
+            position = line.less(low - self.pad, 0.0, self._rooms(name, *tile.shape))
+            axes.append(turned.Axis(position, name, self._rooms))
+        return tuple(places[::-1]), axes
+
+    def _area(self, tile: Tile) -> np.ndarray:
+        """Areas (c,) or (r, c) float32 of the pixels of a tile in pixels of the frame."""
+        area = tile.lines[2]
+        if np.abs(area.step).max() * tile.shape[0] < 1e-7 * area.first.min():
+            return area.first.astype(np.float32)
+        return area.less(0.0, 0.0, self._space("area", tile.shape)[0])
 
     def _fill_singly(self, pixels, data, sigma, mask, common) -> None:
         """Fill pixels here and there: lists of rows, columns, x, y, areas, and stretches where kernels are widened."""

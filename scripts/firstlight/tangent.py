@@ -15,8 +15,8 @@ import numpy as np
 from astropy.io import fits
 
 TAN, TAN_SIP = ("RA---TAN", "DEC--TAN"), ("RA---TAN-SIP", "DEC--TAN-SIP")
-# What gives a header another meaning than the cards read here: projection parameters, tables, rotations of old.
-FOREIGN = re.compile(r"^(PV|PS|CPDIS|CPERR|CQDIS|CQERR|DP|DQ|D2IM|AXISCORR|CROTA|WAT|PROJP)\d")
+# What gives a header another meaning than the cards read here: projection parameters, tables, rotations and matrices of old.
+FOREIGN = re.compile(r"^((PV|PS|CPDIS|CPERR|CQDIS|CQERR|DP|DQ|CROTA|WAT|PROJP|PC0|CD0)\d|D2IM|AXISCORR)")
 MATRIX = tuple((i, j) for i in (1, 2) for j in (1, 2))
 
 
@@ -179,21 +179,22 @@ def read(header: fits.Header) -> Tangent | None:
         return None
     if abs(crval[1]) > 90 or (crval[1] == 90 and "LONPOLE" not in keys):  # FITS turns the field there
         return None
-    system = str(header.get("RADESYS", header.get("RADECSYS", ""))).strip()
-    equinox = header.get("EQUINOX") if _number(header.get("EQUINOX")) else None
     place = (np.array(crval, float), np.array(crpix, float), np.array(cd, float))
-    if not bent:
-        return Tangent(*place, None, system or _system(equinox), equinox)
-    sip = _sip(header, keys)
-    return None if sip is None else Tangent(*place, sip, system or _system(equinox), equinox)
+    sip = _sip(header, keys) if bent else None
+    return None if bent and sip is None else Tangent(*place, sip, *_system(header))
 
 
 _POINTS = (("CRVAL", None), ("CRPIX", 0.0))
 
 
-def _system(equinox) -> str:
-    """What FITS takes for a system that is not named."""
-    return "ICRS" if equinox is None else "FK5" if equinox >= 1984 else "FK4"
+def _system(header) -> tuple[str, float | None]:
+    """The system of coordinates and its equinox [yr]; what FITS takes for one that is not named by what there is of the
+    other."""
+    system = str(header.get("RADESYS", header.get("RADECSYS", ""))).strip()
+    equinox = next((header[key] for key in ("EQUINOX", "EPOCH") if _number(header.get(key))), None)
+    if equinox is None:
+        return system or "ICRS", {"FK4": 1950.0, "FK5": 2000.0}.get(system)
+    return system or ("FK5" if equinox >= 1984 else "FK4"), equinox
 
 
 def _matrix(header, keys):

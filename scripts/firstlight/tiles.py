@@ -13,8 +13,8 @@ import numpy as np
 from . import kernels
 from .positions import Lines, Positions, within
 
-HEIGHT, PIXELS = 64, 1 << 15  # rows and pixels of a tile, at most
-SMALL = 1 << 12  # pixels of a tile that is not worth being cut further
+HEIGHT, PIXELS = 128, 1 << 15  # rows and pixels of a tile, at most
+SMALL = 1 << 14  # pixels of a tile that is not worth being cut further
 FEW = 1 << 9  # pixels up to which a tile that is not steady had better be filled pixel by pixel, with those of others
 # pix, that a position may lie off the pixels that the kernel was made for: its polynomials are continued, and hardly differ
 NEAR = 5e-5

@@ -1,0 +1,22 @@
+"""What the adapter of combine does where aligned frames are not kept: lights aligned within the job of their stack."""
+
+from __future__ import annotations
+
+from . import adapt_grid, combine, io, pile
+
+
+def align(lights, grid, interpolation: str, folder: str, memory: float):
+    """Lights (path, sources, answer, fringes) on a grid: their paths in a folder, and what reads a header and a frame from
+    such a path. No file is written where `memory` bytes hold all frames of the stack: each is in memory until it is read."""
+    in_memory = grid is not None and pile.fits(grid.shape, len(lights), memory, combine.FRAME)
+    held = {} if in_memory else None
+    paths = [
+        adapt_grid.place(light, sources, grid, interpolation, f"{folder}/{number}.fits", *further, held)
+        for number, (light, sources, *further) in enumerate(lights)
+    ]
+    held = held or {}
+    return (
+        paths,
+        lambda path: held[path].header if path in held else io.read_header(path),
+        lambda path: held.pop(path) if path in held else io.read_frame(path),
+    )
