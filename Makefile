@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Frames of a night are read by many short jobs: bytecode written once saves seconds in each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docs pins benchmark peers scale clean-demo
+.PHONY: demo test lint docs pins benchmark peers scale cluster-test clean-demo
 
 demo: .venv/ready demo/truth/night.json
 	$(BIN)/snakemake --configfile tests/demo.yaml
@@ -55,10 +55,20 @@ peers: demo
 	PYTHONPATH=scripts $(BIN)/python tests/peers.py demo/results/lights/NGC869/*/R --truth demo/truth
 	PYTHONPATH=scripts $(BIN)/python tests/measure_interpolation.py
 
-# Planning, nothing to do, one frame more or less, with so many tiny frames; 10000 take a quarter of an hour.
+# Planning, nothing to do, one frame more or less, with so many tiny frames; 10000 take a quarter of an hour. ONLY=most for
+# 50000 (ONLY=plan for planning alone). Figures: docs/scale.md.
 FRAMES ?= 300 1000 10000
 scale: .venv/ready
-	PYTHONPATH=scripts $(BIN)/python tests/measure_scale.py $(FRAMES)
+	PYTHONPATH=scripts $(BIN)/python tests/measure_scale.py $(FRAMES) $(if $(ONLY),--only $(ONLY))
+
+# A real Slurm of two nodes on this machine (Debian's packages, see tests/slurm.py): nights through profiles/slurm, faults.
+cluster-test: .venv/slurm
+	place=$$(mktemp -d); PYTHONPATH=scripts:tests $(BIN)/python tests/cluster.py $$place/test $(ONLY); done=$$?; \
+		[ $$done -ne 0 ] || rm -rf $$place; exit $$done
+
+.venv/slurm: .venv/ready envs/slurm.txt
+	$(BIN)/python -m pip install --quiet --compile --requirement envs/slurm.txt
+	touch $@
 
 clean-demo:
 	rm -rf demo

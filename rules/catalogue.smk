@@ -8,6 +8,7 @@ rule catalogue:
         f"{R}/catalogues/{{target}}.ecsv",
     log:
         f"{R}/logs/catalogues/{{target}}.log",
+    localrule: True
     conda:
         "../envs/firstlight.yaml"
     resources:

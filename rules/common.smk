@@ -16,7 +16,7 @@ from firstlight.header import Settings
 from firstlight.job import plain
 from firstlight.leftovers import leftovers
 from firstlight.night import Night, check_folders
-from firstlight.provenance import code_identity
+from firstlight.provenance import code_identity, identity
 
 
 def frames_table():
@@ -47,6 +47,12 @@ def at_the_wheel():
 def code(rule):
     """Identity of the code of a rule: its script, the modules that it imports, the libraries that make its numbers."""
     return code_identity(SCRIPTS / f"{rule}.py")
+
+
+def made_from_all():
+    """Identity of all that was found, for what lists every file."""
+    found = [f"{row.path} {row.pixel_hash} {row.header_hash}" for row in TABLE.rows]
+    return identity(*found, *(f"{one.path} {one.reason}" for one in TABLE.rejected))
 
 
 def made_from(wildcards):
@@ -270,11 +276,16 @@ def pixels_of(path, stamp):
     return io.pixels(path)
 
 
+def snakemakes():
+    """Memory of the two Snakemakes that a job of a cluster starts before its own process: 150 and 135 MB."""
+    return 0 if workflow.local_exec else 300
+
+
 def megabytes(per_pixel, base=300):
     """Memory of a job: what Python and its libraries take, and some bytes per pixel of its images; more on each attempt."""
 
     def needed(wildcards, input, attempt):
-        return int((base + per_pixel * pixels(input) / 1e6) * attempt)
+        return int((snakemakes() + base + per_pixel * pixels(input) / 1e6) * attempt)
 
     return needed
 
@@ -284,9 +295,14 @@ def megabytes_of_pile(section):
     each further thread works on."""
 
     def needed(wildcards, input, threads, attempt):
-        return int((400 + CONFIG[section]["memory"] + 45 * threads * pixels(input) / 1e6) * attempt)
+        return int((snakemakes() + 400 + CONFIG[section]["memory"] + 45 * threads * pixels(input) / 1e6) * attempt)
 
     return needed
+
+
+def pile_of(section):
+    """Memory of the pile of frames within such a job: less on each attempt, so that more passes over them are made."""
+    return lambda wildcards, attempt: CONFIG[section]["memory"] // attempt
 
 
 def threads_of_stack():

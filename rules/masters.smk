@@ -36,6 +36,7 @@ rule master_bias:
         "../envs/firstlight.yaml"
     resources:
         mem_mb=megabytes_of_pile("master_bias"),
+        pile_mb=pile_of("master_bias"),
     params:
         options=NIGHT.options("header", "cameras", "trim", "detector", "master_bias"),
         facts=lambda w: facts_of_master(w, "bias"),
@@ -59,6 +60,7 @@ rule master_dark:
         "../envs/firstlight.yaml"
     resources:
         mem_mb=megabytes_of_pile("master_dark"),
+        pile_mb=pile_of("master_dark"),
     params:
         options=NIGHT.options("header", "cameras", "trim", "detector", "master_dark"),
         facts=lambda w: facts_of_master(w, w.dark),
@@ -82,6 +84,7 @@ rule master_flat:
         "../envs/firstlight.yaml"
     resources:
         mem_mb=megabytes_of_pile("master_flat"),
+        pile_mb=pile_of("master_flat"),
     params:
         options=NIGHT.options("header", "cameras", "trim", "detector", "match", "master_flat"),
         facts=lambda w: facts_of_master(w, w.flat),
@@ -125,6 +128,7 @@ rule ready_detector:
         f"{R}/masters/library/{{ready}}_detector.csv",
     log:
         f"{R}/logs/masters/library/{{ready}}_detector.log",
+    localrule: True
     conda:
         "../envs/firstlight.yaml"
     resources:

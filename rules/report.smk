@@ -8,6 +8,7 @@ rule unsolved:
         NIGHT.unsolved(),
     log:
         f"{R}/logs/unsolved.log",
+    localrule: True
     conda:
         "../envs/firstlight.yaml"
     params:
@@ -26,6 +27,7 @@ rule stacks:
         NIGHT.stacks_table(),
     log:
         f"{R}/logs/stacks.log",
+    localrule: True
     conda:
         "../envs/firstlight.yaml"
     params:
@@ -37,9 +39,57 @@ rule stacks:
         "../scripts/stacks.py"
 
 
+rule ledger:
+    input:
+        stacks=[NIGHT.stack(*key) for key in NIGHT.plan.stacks],
+        masters=NIGHT.masters_of_raw(),
+    output:
+        NIGHT.ledger(),
+    log:
+        f"{R}/logs/ledger.log",
+    localrule: True
+    conda:
+        "../envs/firstlight.yaml"
+    params:
+        results=R,
+        options=NIGHT.ledger_options(),
+        made_from=made_from_all(),
+        code=code("ledger"),
+    message:
+        "what became of every file"
+    script:
+        "../scripts/ledger.py"
+
+
+rule report:
+    input:
+        **NIGHT.report_inputs(),
+    output:
+        NIGHT.report(),
+    log:
+        f"{R}/logs/report.log",
+    localrule: True
+    conda:
+        "../envs/firstlight.yaml"
+    resources:
+        mem_mb=megabytes(60),
+    params:
+        results=R,
+        names=NIGHT.names_of_stacks(),
+        options=CONFIG,
+        schema=str(Path(workflow.basedir) / "config.schema.yaml"),
+        made_from=made_from_all(),
+        code=code("report"),
+    message:
+        "the report"
+    script:
+        "../scripts/report.py"
+
+
 rule headers:
     log:
         f"{R}/logs/headers.log",
+    localrule: True
     conda:
         "../envs/firstlight.yaml"
     params:
@@ -66,9 +116,25 @@ rule plan:
         "../scripts/plan.py"
 
 
+rule origin:
+    log:
+        f"{R}/logs/origin.log",
+    localrule: True
+    conda:
+        "../envs/firstlight.yaml"
+    params:
+        results=R,
+        of=CONFIG["of"],
+    message:
+        "what a product was made from"
+    script:
+        "../scripts/origin.py"
+
+
 rule tidy:
     log:
         f"{R}/logs/tidy.log",
+    localrule: True
     conda:
         "../envs/firstlight.yaml"
     params:

@@ -8,6 +8,7 @@ rule grid:
         f"{R}/aligned/{{target}}/grid.fits",
     log:
         f"{R}/logs/aligned/{{target}}/grid.log",
+    localrule: True
     conda:
         "../envs/firstlight.yaml"
     resources:
@@ -33,6 +34,7 @@ rule fringe:
         "../envs/firstlight.yaml"
     resources:
         mem_mb=megabytes_of_pile("fringe"),
+        pile_mb=pile_of("fringe"),
     params:
         options=NIGHT.fringe_options(),
         made_from=lambda w: NIGHT.made_from(NIGHT.fringe_rows(w.night, w.camera, w.filter)),
@@ -78,6 +80,7 @@ rule combine:
     threads: threads_of_stack()
     resources:
         mem_mb=megabytes_of_pile("combine"),
+        pile_mb=pile_of("combine"),
     params:
         options=lambda w: NIGHT.combine_options(w.target, w.filter),
         made_from=lambda w: NIGHT.made_from(NIGHT.rows(w.target, w.filter)),

@@ -5,17 +5,23 @@ from firstlight import job
 with job.logged(snakemake):
     import tempfile
 
-    from firstlight import adapt_combine, adapt_grid, combine, io, photometry, products, sources
+    from firstlight import adapt_combine, adapt_grid, combine, io, photometry, products, raw, sources
     from firstlight.frame import Unusable
 
     options = dict(snakemake.params.options)
-    memory, interpolation = options.pop("memory") * 1e6, options.pop("align")
-    band = options.pop("photometry")
+    interpolation, band = options.pop("align"), options.pop("photometry")
+    del options["memory"]  # which the job's share of it stands for, less on a second attempt
+    memory = snakemake.resources.pile_mb * 1e6
 
-    with (
-        tempfile.TemporaryDirectory(prefix="firstlight-") as scratch,
-        job.dropping(lambda reason: io.write_dropped(snakemake.output[0], "combine", reason), Unusable),
-    ):
+    dropped = []
+
+    def write_dropped(reason):
+        known = dict(dropped)
+        everything = [(name, known.get(name, f"combine: {reason}")) for name in map(raw.stem, snakemake.input.frames)]
+        tables = {"INPUTS": products.with_dropped(None, everything)}
+        io.write_dropped(snakemake.output[0], "combine", reason, tables=tables)
+
+    with tempfile.TemporaryDirectory(prefix="firstlight-") as scratch, job.dropping(write_dropped, Unusable):
         grid = adapt_grid.read_grid(snakemake.input.grid)
         paths, read_header, read_frame = snakemake.input.frames, io.read_header, io.read_frame
         if "sources" in snakemake.input.keys():  # lights, where `keep` leaves out the aligned frames

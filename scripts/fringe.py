@@ -9,7 +9,8 @@ with job.logged(snakemake):
     from firstlight.frame import Unusable
 
     options = dict(snakemake.params.options)
-    memory = options.pop("memory") * 1e6
+    del options["memory"]  # which the job's share of it stands for, less on a second attempt
+    memory = snakemake.resources.pile_mb * 1e6
     lights = []
     for path, table in zip(snakemake.input.lights, snakemake.input.sources, strict=True):
         head = io.read_header(path)

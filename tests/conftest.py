@@ -103,7 +103,11 @@ class SmallNight:
 @pytest.fixture(scope="session")
 def small_night(tmp_path_factory) -> SmallNight:
     """A night of 384x384 pixels, large enough that Snakemake goes by time stamps, not by checksums; reduced once."""
-    folder, spare = tmp_path_factory.mktemp("night"), tmp_path_factory.mktemp("spare")
+    return make_small_night(*(tmp_path_factory.mktemp(name) for name in ("night", "spare", "truth")))
+
+
+def make_small_night(folder: Path, spare: Path, truth: Path) -> SmallNight:
+    """The same in these folders."""
     night = simulated_night.Night(
         size=384,
         field=0.64,
@@ -118,7 +122,7 @@ def small_night(tmp_path_factory) -> SmallNight:
         other_target=0,
         faint_stars=4000,
     )
-    truth = simulated_night.make_night(spare, night, truth=tmp_path_factory.mktemp("truth"), images=False)
+    truth = simulated_night.make_night(spare, night, truth=truth, images=False)
     stars = truth.stars[np.argsort(-truth.stars["flux_V"])][:1500]
     mag = 20 - 2.5 * np.log10(stars["flux_V"])
     rows = [f"{ra:.6f},{dec:.6f},{m:.3f}" for ra, dec, m in zip(stars["ra"], stars["dec"], mag, strict=True)]

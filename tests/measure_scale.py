@@ -1,6 +1,7 @@
 """How a run grows with the number of frames: planning, nothing to do, one frame more, one less, in time and memory.
 
     python tests/measure_scale.py 300 1000 10000
+    python tests/measure_scale.py 50000 --only most      # or plan
 
 makes nights of tiny frames with the headers of real ones, and in place of every product the mark that stands for a frame
 without an image. `snakemake --touch` makes Snakemake's records of them; so all that is measured is what is not pixels. What
@@ -22,7 +23,7 @@ from pathlib import Path
 import meter
 import numpy as np
 from astropy.io import fits
-from firstlight import fields, frames, grid, raw
+from firstlight import fields, frames, grid, products, raw
 from firstlight import io as files
 from firstlight.config import complete, read_schema
 from firstlight.header import Settings
@@ -37,7 +38,7 @@ TARGETS = {"M 31": (10.68, 41.27), "NGC 869": (34.75, 57.13), "M 45": (56.75, 24
 # Snakemake waits 0.1 s for each job that is touched, so that time stamps differ: they do here without.
 TOUCH = "import snakemake.executors.touch as t; t.Executor.SLEEPING_TIME = 0; from snakemake.cli import main; main()"
 CONFIG = "catalogue: stars.csv\n"
-DETECTOR = "quantity,measured,error\ngain,,\nread noise in adu,,\n"
+DETECTOR = "quantity,unit,measured,error,pairs,stated,stated_by,used,from\ngain,,,,,,,,\nread noise in adu,,,,,,,,\n"
 STARS = "ra,dec,mag\n10.68,41.27,9.0\n"
 
 
@@ -115,6 +116,14 @@ def write_products(night: Night) -> None:
         path.write_bytes(mark)
         if path.suffix == ".csv":
             path.write_text(DETECTOR if path.stem == "detector" else "")
+        if path.suffix == ".png":
+            files.write_picture(path, np.zeros((8, 8), np.uint8))
+    empty = files.table_of_texts(("name", "content", "note"), [])
+    for path in night.masters_of_raw():
+        files.write_dropped(path, "measure", "no pixels here", tables={"INPUTS": empty})
+    for key, rows in night.plan.stacks.items():
+        inputs = products.with_dropped(None, [(row.name, "measure: no pixels here") for row in rows])
+        files.write_dropped(night.stack(*key), "measure", "no pixels here", tables={"INPUTS": inputs})
     for target in night.plan.targets:
         names = np.array([(row.name,) for row in night.rows(target)], [("name", "U80")])
         header = fits.getheader("mark.fits")
@@ -122,28 +131,37 @@ def write_products(night: Night) -> None:
         files.write_header(night.grid(target), header, {"LIGHTS": names})
 
 
+ORDER = ("plan", "most", "all")
 USELESS = "No light of this night could be used"  # true of products that were only touched
 
 
 # --- Events ---------------------------------------------------------------------------------------------------------
-def measure(number: int, folder: Path) -> list[Event]:
-    """All events of a night of so many frames, in an empty working folder."""
+def measure(number: int, folder: Path, only: str = "all") -> list[Event]:
+    """The events of a night of so many frames, in an empty working folder: all, most that differ, or the plan alone."""
     os.chdir(folder)
     Path("config.yaml").write_text(CONFIG)
     Path("stars.csv").write_text(STARS)
     write_frames(Path("raw"), number)
-    events = [
-        snakemake("first plan, frames read", "--dry-run"),
-        snakemake("plan, nothing made", "--dry-run"),
-    ]
+    events: list[Event] = []
+
+    def see(name, *arguments, rank="most", **options):
+        if ORDER.index(rank) <= ORDER.index(only):
+            events.append(snakemake(name, *arguments, **options))
+            print(f"{number} frames: {name}: {_cell(events[-1])}", file=sys.stderr, flush=True)
+
+    see("first plan, frames read", "--dry-run", rank="plan")
+    see("plan, nothing made", "--dry-run", rank="all")
+    if only == "plan":
+        return events
     write_products(the_night())
-    events.append(snakemake("records made (`--touch`)", "--touch", "--forceall"))
-    events += [snakemake("nothing to do", "--dry-run"), snakemake("nothing to do, run")]
-    lights = round(LIGHTS * number)
-    write_light(Path("raw"), lights, min(NIGHTS, max(number // 50, 1)))
-    events += [snakemake("one light added, plan", "--dry-run"), snakemake("one light added, run", watch="results/logs")]
+    see("records made (`--touch`)", "--touch", "--forceall")
+    see("nothing to do", "--dry-run")
+    see("nothing to do, run", rank="all")
+    write_light(Path("raw"), round(LIGHTS * number), min(NIGHTS, max(number // 50, 1)))
+    see("one light added, plan", "--dry-run", rank="all")
+    see("one light added, run", watch="results/logs")
     next(Path("raw").glob("*/light_00003.fits")).unlink()
-    events.append(snakemake("one light removed, plan", "--dry-run"))
+    see("one light removed, plan", "--dry-run", rank="all")
     return events
 
 
@@ -188,8 +206,9 @@ def _logs() -> set[Path]:
 def table(columns: dict[int, list[Event]]) -> str:
     """A Markdown table: a row for each event, a column for each number of frames."""
     lines = ["| | " + " | ".join(f"{number} frames" for number in columns) + " |", "| --- |" + " --- |" * len(columns)]
-    for events in zip(*columns.values(), strict=True):
-        lines.append(f"| {events[0].name} | " + " | ".join(map(_cell, events)) + " |")
+    for name in dict.fromkeys(event.name for events in columns.values() for event in events):
+        cells = [next((_cell(event) for event in events if event.name == name), "") for events in columns.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -202,6 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frames", type=int, nargs="*", default=[300, 1000, 10000], help="how many raw frames")
     parser.add_argument("--keep", type=Path, help="a folder that the working folders stay in")
+    parser.add_argument("--only", choices=ORDER, default="all", help="which events: 50000 frames take an hour for all")
     given = parser.parse_args()
     columns = {}
     with tempfile.TemporaryDirectory() as spare:
@@ -209,8 +229,7 @@ def main() -> None:
         for number in given.frames:
             folder = place / str(number)
             folder.mkdir(parents=True)
-            columns[number] = measure(number, folder)
-            print(table({number: columns[number]}), file=sys.stderr, flush=True)
+            columns[number] = measure(number, folder, given.only)
     print(table(columns))
 
 

@@ -83,6 +83,8 @@ PLACES = {
     "aligned": "align",
     "stacks": "combine",
     "unsolved": "unsolved",
+    "ledger": "ledger",
+    "report": "report",
     "pictures": "picture",
 }
 

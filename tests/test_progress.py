@@ -164,6 +164,78 @@ def test_a_reason_of_an_earlier_run_is_not_taken_for_this_one(teller):
     assert "old story" not in teller.lines[0] and "ended without a word" in teller.lines[0]
 
 
+def slurm_log(folder, text):
+    path = folder / "12.log"
+    path.write_text(f"Building DAG of jobs...\nslurmstepd-n2: error: {text}\nsrun: error: n2: task 0: Killed\n")
+    return str(path)
+
+
+def test_a_job_that_a_cluster_ended_says_why(teller):
+    log = slurm_log(teller.folder, "StepId=12.0 exceeded memory limit (465 > 457), being killed")
+    teller.job(1, "combine", "reads a.fits\n", target="M42")
+    about = {"jobid": 1, "rule_name": "combine", "log": ["1.log", log], "output": [], "wildcards": {}}
+    teller.tell("job_error", level=logging.ERROR, **about)
+    assert "the cluster ended it: StepId=12.0 exceeded memory limit (465 > 457)" in teller.lines[0]
+
+
+def test_a_job_that_a_cluster_did_not_take_says_why(teller):
+    message = (
+        "SLURM sbatch failed. The error message was 'sbatch: error: Invalid account'.\n    sbatch call: sbatch ..."
+    )
+    about = {"jobid": 1, "rule_name": "combine", "log": [], "output": [], "wildcards": {}, "rule_msg": message}
+    teller.tell("job_error", level=logging.ERROR, **about)
+    assert teller.lines == ["Failed: combine: the cluster did not take it: sbatch: error: Invalid account"]
+
+
+def group(teller, *reasons):
+    """Jobs that were submitted as one, and failed; the reasons stand in their logs."""
+    jobs = []
+    for number, reason in enumerate(reasons):
+        log = teller.folder / f"{number}.log"
+        jobs.append({"jobid": number, "rule_name": "light", "log": [str(log)], "output": []})
+        teller.tell("job_info", wildcards={"frame": f"L{number}"}, **jobs[-1])
+        log.write_text(reason)
+    return jobs
+
+
+def fail(teller, jobs, log):
+    teller.tell("group_error", level=logging.ERROR, groupid="lights", aux_logs=[log], job_error_info=jobs)
+    for job in jobs:
+        teller.tell("job_error", level=logging.ERROR, indent=True, **job)
+
+
+def test_a_group_that_a_cluster_ended_is_one_paragraph(teller):
+    log = slurm_log(teller.folder, "*** JOB 12 ON n2 CANCELLED AT 2026-11-22T21:54:34 ***")
+    fail(teller, group(teller, "", "", ""), log)
+    (line,) = teller.lines
+    assert line.startswith("Failed: light L0 and 2 more: the cluster ended it: JOB 12 ON n2 CANCELLED")
+
+
+def test_of_a_group_those_are_named_that_failed(teller):
+    fail(teller, group(teller, "done in 1 s\n", "failed: no space left\n"), str(teller.folder / "none"))
+    (line,) = teller.lines
+    assert line.startswith("Failed: light L1: no space left")
+
+
+def test_jobs_that_succeed_when_tried_again_are_no_failures(teller):
+    teller.tell("run_info", stats={"light": 2, "total": 2})
+    jobs = group(teller, "", "")
+    fail(
+        teller,
+        jobs,
+        slurm_log(teller.folder, "*** JOB 12 ON n2 CANCELLED AT 2026-11-22T21:54:34 DUE TO TIME LIMIT ***"),
+    )
+    teller.tell(None, "Trying to restart job 0.")
+    assert teller.lines[-1] == "It is tried again, with more memory and time."
+    teller.tell("job_finished", "", job_id=0)
+    teller.terminal.failed_words()
+    assert teller.lines[-1].startswith("A job failed")
+
+
+def test_what_slurm_says_without_an_account_is_not_shown(teller):
+    assert teller.tell(None, "No SLURM account given, trying to guess.", level=logging.WARNING) and teller.lines == []
+
+
 def test_jobs_that_end_on_request_are_no_failures(teller):
     teller.tell("run_info", stats={"light": 3, "total": 3})
     teller.tell("error", "CalledProcessError: Command 'x' died with <Signals.SIGINT: 2>.")

@@ -20,9 +20,10 @@ def small(tmp_path):
         "firstlight/steps.py": (
             '"""Steps."""\nfrom .deep import value\n\n\ndef run(x):\n    """Run."""\n    # why\n    return value(x)\n'
         ),
-        "firstlight/deep.py": "def value(x):\n    from . import deepest\n\n    return x + deepest.ONE\n",
+        "firstlight/deep.py": "def value(x):\n    from . import deepest, history\n\n    return x + deepest.ONE\n",
         "firstlight/deepest.py": "import numpy as np\n\nONE = np.float32(1)\n",
         "firstlight/other.py": "ONE = 1\n",
+        "firstlight/history.py": "WORD = 'one'\n",
     }
     (tmp_path / "firstlight").mkdir()
     for name, text in files.items():
@@ -144,7 +145,7 @@ def test_nothing_is_kept_where_no_bytecode_is(small, monkeypatch):
 
 
 def versions(monkeypatch, **numbers):
-    monkeypatch.setattr(provenance, "_version", lambda name: numbers.get(name, "1.0"))
+    monkeypatch.setattr(provenance, "installed", lambda name: numbers.get(name, "1.0"))
 
 
 def test_an_upgrade_of_a_library_that_is_used_counts(small, monkeypatch):
@@ -163,7 +164,7 @@ def test_an_upgrade_of_a_library_that_is_not_used_does_not_count(small, monkeypa
 
 @pytest.mark.parametrize("library", [name for name in provenance.NUMERIC if name != "ccdproc"])
 def test_every_library_that_makes_numbers_is_found_with_its_version(library):
-    assert provenance._version(library)[0].isdigit()
+    assert provenance.installed(library)[0].isdigit()
 
 
 @pytest.mark.parametrize("distribution", ["opencv-python", "opencv-contrib-python"])
@@ -174,8 +175,8 @@ def test_opencv_is_known_by_whichever_of_its_names_it_was_installed(distribution
         return "5.0"
 
     monkeypatch.setattr(provenance.metadata, "version", version)
-    assert provenance._version.__wrapped__("cv2") == "5.0"
-    assert provenance._version.__wrapped__("numpy") == "absent"
+    assert provenance.installed.__wrapped__("cv2") == "5.0"
+    assert provenance.installed.__wrapped__("numpy") == "absent"
 
 
 # --- The project's own scripts --------------------------------------------------------------------------------------
@@ -228,3 +229,7 @@ def test_a_file_is_known_by_its_bytes_not_by_its_name(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="stars.csv cannot be read: No such file"):
         content_identity(tmp_path / "stars.csv")
+
+
+def test_what_only_writes_words_into_headers_does_not_count(small):
+    assert not changed(small, "firstlight/history.py", "one", "two")

@@ -9,8 +9,8 @@ import pytest
 from astropy.io import fits
 from conftest import reduced
 
-CHAIN = {"combine": 1, "preview": 1, "picture": 1, "stacks": 1}
-BOTH = {"combine": 2, "preview": 2, "picture": 1, "stacks": 1}  # the same for both filters
+CHAIN = {"combine": 1, "preview": 1, "picture": 1, "stacks": 1, "ledger": 1, "report": 1}
+BOTH = {"combine": 2, "preview": 2, "picture": 1, "stacks": 1, "ledger": 1, "report": 1}  # the same for both filters
 REPORTS = {"unsolved": 1}  # what is told of all lights together
 
 

@@ -22,7 +22,7 @@ def jobs(event):
     return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.M) if rule != "all"}
 
 
-CHAIN = {"combine": 1, "preview": 1, "picture": 1, "stacks": 1, "unsolved": 1}
+CHAIN = {"combine": 1, "preview": 1, "picture": 1, "stacks": 1, "unsolved": 1, "ledger": 1, "report": 1}
 
 
 def test_each_light_is_planned(events):

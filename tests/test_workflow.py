@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from astropy.nddata import CCDData
 from astropy.time import Time, TimeDelta
 from astropy.wcs import WCS
 from conftest import PROJECT, reduced, snakemake
-from firstlight import io
+from firstlight import io, raw
 from firstlight.calibrate import STEPS
 from PIL import Image
 
@@ -39,6 +40,14 @@ def xo1(real, tmp_path_factory):
     return folder / "out"
 
 
+def balance(results, raws):
+    """Outcomes of the ledger, whose rows are the files that there are, each once."""
+    rows = io.read_rows(results / "ledger.csv")
+    found = [str(path) for path in raws.rglob("*") if path.is_file() and raw.SUFFIX.search(path.name)]
+    assert sorted(row["path"] for row in rows) == sorted(found)
+    return Counter(row["outcome"] for row in rows)
+
+
 def test_xo1(xo1):
     """12 lights of XO-1 in one stack, 4 of them placed by their stars; the pointing frame is a target of its own."""
     assert len(inputs(xo1, "XO1-b", "z")) == 12
@@ -50,6 +59,10 @@ def test_xo1(xo1):
     assert abs(WCS(fits.getheader(stack)).wcs.crval - [240.55, 28.18]).max() < 0.1
     image = Image.open(xo1 / "pictures" / "XO1-b.png")
     assert image.size == (1024, 1024) and np.asarray(image).std() > 2
+
+
+def test_the_balance_of_xo1_closes(xo1, real):
+    assert balance(xo1, real / "xo1_z") == {"used": 28}
 
 
 def measured(table):
@@ -92,6 +105,7 @@ def test_hatp32(real, tmp_path):
     assert len(used) == 12
     stack = fits.getheader(tmp_path / "out" / "stacks" / "HATP-32" / "Clear.fits")
     assert stack["BUNIT"] == "adu" and stack["SIGMASRC"] == "empirical"
+    assert balance(tmp_path / "out", real / "hatp32_wide") == {"used": 12}
 
 
 def test_catseye(real, tmp_path):
@@ -103,6 +117,7 @@ def test_catseye(real, tmp_path):
     assert "gain 2 e-/ADU is stated, but gain 1.34" in run.text
     for table in (tmp_path / "out" / "masters").rglob("detector.csv"):
         assert float(measured(table)["gain"]["used"]) == pytest.approx(1.33, rel=0.1)
+    assert balance(tmp_path / "out", real / "catseye_grzha") == {"used": 22}
     lights = [fits.getheader(path) for path in (tmp_path / "out" / "lights").rglob("*.fits")]
     assert len(lights) == 4 and all(light["FLFLAT"] and light["FLDARK"] == 1 for light in lights)
     assert {path.parts[-3] for path in (tmp_path / "out" / "masters").rglob("flat_*.fits")} == {
@@ -249,9 +264,9 @@ def test_a_folder_without_lights_is_a_sentence(folder):
 def test_raw_frames_below_the_results_are_refused(folder):
     """Where products are written is no place for raw frames, whatever is asked for."""
     shutil.copytree(folder / "raw", folder / "out" / "lights")
-    for raw in ("out", "out/lights"):
+    for place in ("out", "out/lights"):
         for target in ("all", "tidy"):
-            done = snakemake(folder, target, "--config", f"raw={raw}", "results=out", code=folder / "code")
+            done = snakemake(folder, target, "--config", f"raw={place}", "results=out", code=folder / "code")
             assert done.code != 0 and "lies in the results folder" in done.text
     assert len(list((folder / "out" / "lights").iterdir())) == len(list((folder / "raw").iterdir()))
 

@@ -8,6 +8,8 @@ from astropy.io import fits
 from . import header, io, job, pairs, raw, reduce
 from .frame import Frame, Unusable
 
+INPUTS = ("name", "content", "note")  # of each raw frame of a master; why it was left out
+
 
 def raw_frame(path, facts: dict, repairs) -> Frame:
     """A raw file as a frame in ADU, its header repaired and completed."""
@@ -90,20 +92,35 @@ def master(snakemake, combine) -> None:
     kind = snakemake.rule.removeprefix("master_")
     settings = reduction(snakemake, kind)
     combination = dict(options[snakemake.rule])
-    memory = combination.pop("memory") * 1e6
+    del combination["memory"]  # which the job's share of it stands for, less on a second attempt
     if kind == "dark":
         combination["known_level"] = settings.bias is not None
 
+    unread = {}
+
     def frames():
         for path, facts in zip(snakemake.input.raw, snakemake.params.facts, strict=True):
-            with job.dropping(lambda reason: None, name=f"{snakemake.rule} {path}"):
-                named = facts | {"FLFRAME": raw.stem(path)}
+            named = facts | {"FLFRAME": raw.stem(path)}
+
+            def left_out(reason, path=path, content=facts["FLPIXELS"]):
+                print(f"left out {path}: {reason}")
+                unread[content] = raw.stem(path), content, reason
+
+            with job.dropping(left_out):
                 yield reduce.reduce(raw_frame(path, named, options["header"]), settings)
 
-    with job.dropping(lambda reason: io.write_dropped(snakemake.output[0], snakemake.rule, reason), Unusable):
-        product = combine(frames(), len(snakemake.input.raw), memory, **combination)
+    def write_dropped(reason):
+        pairs = zip(snakemake.input.raw, snakemake.params.facts, strict=True)
+        inputs = (unread.get(facts["FLPIXELS"], (raw.stem(path), facts["FLPIXELS"], reason)) for path, facts in pairs)
+        io.write_dropped(
+            snakemake.output[0], snakemake.rule, reason, tables={"INPUTS": io.table_of_texts(INPUTS, inputs)}
+        )
+
+    with job.dropping(write_dropped, Unusable):
+        product = combine(frames(), len(snakemake.input.raw), snakemake.resources.pile_mb * 1e6, **combination)
         coverage = io.image_hdu("COVERAGE", product.count, "number of frames that count in each pixel")
-        io.write_frame(snakemake.output[0], product, [coverage])
+        inputs = io.table_hdu("INPUTS", io.table_of_texts(INPUTS, [*product.inputs, *unread.values()]))
+        io.write_frame(snakemake.output[0], product, [coverage, inputs])
         print(f"{product.header['NCOMBINE']} frames, level {product.header['FLLEVEL']:.2f} {product.unit}".rstrip())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import __version__, config, io, products, provenance, raw, report, report_facts, report_images, report_plots
+from . import __version__, config, io, provenance, raw, report, report_facts, report_images, report_plots
 
 WIDEST = 1400  # pixels of a picture; of many targets' less, so that the page stays one that opens
 PREVIEW, SMALL = 420, 240
@@ -30,12 +30,11 @@ def report_of(snakemake) -> None:
 
 
 def gathered(given, params) -> dict:
-    """All that the template names. given: the named inputs `stacks`, `masters`, `detectors`, `pictures`, `catalogues`,
-    `ledger`, `unsolved`; params: `results`, `names` (target and filter of each stack), `options` (the configuration),
-    `schema` (its file)."""
+    """All that the template names. given: the named inputs `stacks`, `masters`, `detectors`, `pictures`, `catalogues`;
+    params: `results`, `names` (target and filter of each stack), `options` (the configuration), `schema` (its file)."""
     results = params.results
     known = {row["name"]: row for row in table(f"{results}/frames.csv")}
-    ledger = table(given.ledger)
+    ledger = table(f"{results}/ledger.csv")
     read = partial(_stack, known=known)
     stacks = [read(path, *names) for path, names in zip(given.stacks, params.names, strict=True)]
     targets = _targets(stacks, given, known)
@@ -56,7 +55,7 @@ def gathered(given, params) -> dict:
         "masters": [_master(path) for path in sorted(given.masters)],
         "detectors": [row for path in given.detectors for row in _detector(path)],
         "served": report_facts.served(table(f"{results}/matches.csv"), known),
-        "unsolved": table(given.unsolved)[:MOST_UNSOLVED],
+        "unsolved": table(f"{results}/unsolved.csv")[:MOST_UNSOLVED],
         "changed": _yaml(report_facts.differing(params.options, config.defaults(schema))) or "nothing",
         "complete": _yaml(params.options),
         "versions": provenance.versions(),
@@ -85,7 +84,13 @@ def _yaml(values: dict) -> str:
 def _subtitle(nights: list[str], known: dict) -> str:
     cameras = sorted({row["instrument"] or row["camera"] for row in known.values() if row["kind"] == "light"})
     scopes = sorted({row["telescope"] for row in known.values() if row["kind"] == "light" and row["telescope"]})
-    first = f"Night of {nights[0]}" if len(nights) == 1 else f"{len(nights)} nights, {nights[0]} to {nights[-1]}" if nights else ""
+    first = (
+        f"Night of {nights[0]}"
+        if len(nights) == 1
+        else f"{len(nights)} nights, {nights[0]} to {nights[-1]}"
+        if nights
+        else ""
+    )
     return "; ".join(part for part in (first, report.some(scopes), report.some(cameras)) if part)
 
 
@@ -176,7 +181,9 @@ def _sky(folder: str, stacks: list[dict], frames: list[dict], style: dict, given
     words = f"The stacks ({size}) about {centre} (ICRS); north is up, east left."
     words += " Thin outlines: the frames by their shift, without their rotation." if outlines else ""
     stars = report_facts.on_plane(header, _stars(folder, given))
-    plot = report_plots.footprints([*outlines, whole], stars, centre, f"Outline of the stacks on the sky: {size} about {centre}")
+    plot = report_plots.footprints(
+        [*outlines, whole], stars, centre, f"Outline of the stacks on the sky: {size} about {centre}"
+    )
     return {"sky": plot, "sky_words": words + (" Dots: the brightest stars of the catalogue." if stars else "")}
 
 
@@ -207,7 +214,9 @@ def _master(path: str) -> dict:
     out["flags"] = ", ".join(f"{number} {name}" for name, number in flags)
     out["map"] = None
     if flags:
-        out["map"] = _image(report_images.png(report_images.bad_map(bad, SMALL)), f"Bad pixels of {out['name']}: {out['flags']}")
+        out["map"] = _image(
+            report_images.png(report_images.bad_map(bad, SMALL)), f"Bad pixels of {out['name']}: {out['flags']}"
+        )
     return out
 
 

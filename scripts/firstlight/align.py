@@ -132,8 +132,9 @@ def _cards(frame: Frame, out: Frame, positions, known: int) -> dict:
     pixels of the grid.
 
     ALIGNnn, ALIGNX, ALIGNY: x' = ALIGN11 x + ALIGN12 y + ALIGNX, y' = ALIGN21 x + ALIGN22 y + ALIGNY on the frame, from x, y
-    on the grid, both counted from 0. FWHM is divided by the side of a grid pixel in pixels of the frame, SKYLEVEL multiplied by
-    its area, SKYNOISE by the ratio of the median sigmas after and before; STARFLUX is conserved.
+    on the grid, both counted from 0. ALIGNDX, ALIGNDY: pixels of the grid from its middle to the frame's. FWHM is divided by
+    the side of a grid pixel in pixels of the frame, SKYLEVEL multiplied by its area, SKYNOISE by the ratio of the median
+    sigmas after and before; STARFLUX is conserved.
     """
     (a11, a12, x0), (a21, a22, y0) = positions.affine()
     area = positions.typical(positions.area)
@@ -141,6 +142,11 @@ def _cards(frame: Frame, out: Frame, positions, known: int) -> dict:
     matrix = {"ALIGN11": a11, "ALIGN12": a12, "ALIGN21": a21, "ALIGN22": a22, "ALIGNX": x0, "ALIGNY": y0}
     cards = {key: (round(float(value), 8), "pixel of the grid to pixel of the frame") for key, value in matrix.items()}
     cards["ALIGNCOV"] = (round(covered / out.data.size, 6), "share of the grid that the frame covers")
+    middle = [(size - 1) / 2 for size in frame.data.shape[::-1]]
+    moved = np.linalg.solve([[a11, a12], [a21, a22]], np.subtract(middle, (x0, y0)))
+    moved -= [(size - 1) / 2 for size in out.data.shape[::-1]]
+    for key, value in zip(("ALIGNDX", "ALIGNDY"), moved, strict=True):
+        cards[key] = (round(float(value), 3), "[pix] from the grid's middle to the frame's")
     off = max(1 - covered * area / known, 0.0)
     cards["ALIGNOFF"] = (round(off, 3), "share of the frame that lies off the grid")
     ratios = {"FWHM": 1 / np.sqrt(area), "SKYLEVEL": area, "SKYNOISE": _noise_ratio(frame, out, area)}

@@ -121,7 +121,7 @@ def flat(frame: Frame, master: Frame | None) -> Frame:
     if master.sigma is not None:
         frame = frame.noisier(master.sigma, data)
     sigma = None if frame.sigma is None else divided(frame.sigma)
-    keywords = {"FLFLAT": (True, "divided by the master flat"), "FLATCOR": _name(master)}
+    keywords = {"FLFLAT": (True, "divided by the master flat")} | _named("FLAT", master)
     mask = frame.mask | master.mask
     _fill(data, mask, np.flatnonzero((mask & FILLED) != 0))
     return _blanked(frame.with_(keywords, data=data, sigma=sigma, mask=mask))
@@ -207,13 +207,17 @@ def _subtract(frame: Frame, master: Frame | None, factor: float, what: str, keyw
     factor = np.float32(factor)
     if master.sigma is not None:
         frame = frame.noisier(master.sigma, factor)
-    known = {keyword: (float(factor), f"{what}: share that was subtracted"), keyword[2:] + "COR": _name(master)}
+    known = {keyword: (float(factor), f"{what}: share that was subtracted")} | _named(keyword[2:], master)
     data = np.multiply(master.data, factor, dtype=np.float32)
     return frame.with_(known, data=np.subtract(frame.data, data, out=data), mask=frame.mask | master.mask)
 
 
-def _name(master: Frame) -> tuple[str, str]:
-    return master.header.get(MASTER_NAME, ""), "among the masters"
+def _named(kind: str, master: Frame) -> dict:
+    """Cards that name a master and the identity of its content."""
+    return {
+        f"{kind}COR": (master.header.get(MASTER_NAME, ""), "among the masters"),
+        f"{kind}ID": (master.header.get("FLIDENT", ""), f"FLIDENT of the master {kind.lower()}"),
+    }
 
 
 def _median_around(data: np.ndarray, mask: np.ndarray, where: np.ndarray, radius: int) -> np.ndarray:

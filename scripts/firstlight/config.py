@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from datetime import date
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def complete(config: dict, schema: dict) -> dict:
     )
     if faults:
         raise ConfigError("\n".join(_sentence(fault) for fault in faults))
+    if "results" in config:  # Snakemake wants one spelling of a path
+        config["results"] = os.path.normpath(config["results"])
     return config
 
 
@@ -59,6 +62,11 @@ def read_schema(path) -> dict:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, where it was built
     return yaml.load(Path(path).read_text(), loader)
+
+
+def defaults(schema: dict) -> dict:
+    """What a configuration is where nobody says anything."""
+    return _as_described({}, schema)
 
 
 def _translated(name: str, section):

@@ -496,6 +496,26 @@ def _gain(header, out: Detector) -> None:
         out.gain, out.read_from["gain"] = value, quoted(key, value)
 
 
+def in_electrons(header) -> dict:
+    """Cards in place of those by which a reader would apply the gain to an image in electrons once more.
+
+    EGAIN, and GAIN where it is no setting of the camera, become 1; SATURATE is multiplied by the gain FLGAIN, cards with a
+    read noise become FLRDNOIS, both as they were used.
+    """
+    gain, noise = header["FLGAIN"], header.get("FLRDNOIS")
+    applied = (1.0, "the gain FLGAIN is applied")
+    cards = {"EGAIN": applied}
+    if "GAIN" in header and not _gain_setting(header):
+        cards["GAIN"] = applied
+    if isinstance(saturation := header.get("SATURATE"), (int, float)):
+        cards["SATURATE"] = (saturation * gain, "[electron] saturation level of a raw frame")
+    if isinstance(noise, float):
+        cards |= {
+            key: (noise, "[electron] read noise of a raw frame") for key in KEYWORDS["read_noise"] if key in header
+        }
+    return cards
+
+
 def _first_number(header, name: str, out: Detector) -> None:
     if getattr(out, name) is None:
         for key, value in numbers_of(header, name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import os
 import re
@@ -47,6 +48,8 @@ STORAGE = (
 
 
 _compressing = False
+_history, _identified = list, False
+IDENTITY = "FLIDENT"  # card with the identity of a product's images
 COMPRESSED_TILE = 2**17  # pixels
 
 
@@ -90,13 +93,14 @@ def write_frame(path, frame: Frame, extensions: list[fits.hdu.base.ExtensionHDU]
     _write(path, hdus)
 
 
-def write_dropped(path, step: str, reason: str, header: fits.Header | None = None) -> None:
-    """Leave a header-only FITS file in place of a product that could not be made, saying at which step and why."""
+def write_dropped(path, step: str, reason: str, header: fits.Header | None = None, tables: dict | None = None) -> None:
+    """Leave a header-only FITS file in place of a product that could not be made, saying at which step and why; with
+    tables by name, structured arrays, beside it."""
     hdu = fits.PrimaryHDU(header=product_header(header or fits.Header()))
     hdu.header["FLSTATUS"] = ("dropped", "this frame has no image")
     hdu.header["FLSTEP"] = (step, "the step that dropped it")
     hdu.header["FLREASON"] = " ".join(printable(reason).split())
-    _write(path, fits.HDUList([hdu]))
+    _write(path, fits.HDUList([hdu, *(table_hdu(name, rows) for name, rows in (tables or {}).items())]))
 
 
 def write_header(path, header: fits.Header, tables: dict[str, np.ndarray] | None = None) -> None:
@@ -123,6 +127,13 @@ def table_hdu(name: str, rows: np.ndarray) -> fits.BinTableHDU:
     )
     with lean.without_tables():
         return fits.BinTableHDU(rows, name=name)
+
+
+def table_of_texts(columns: tuple[str, ...], rows) -> np.ndarray:
+    """Rows of texts as a structured array, whose columns hold their longest entry."""
+    rows = [tuple(map(printable, row)) for row in rows]
+    widest = (max((len(row[number]) for row in rows), default=1) or 1 for number in range(len(columns)))
+    return np.array(rows, [(name, f"U{width}") for name, width in zip(columns, widest, strict=True)])
 
 
 class _Dropped(ValueError):
@@ -286,6 +297,41 @@ def compress_products(asked: bool) -> None:
     _compressing = asked
 
 
+def sign_products(history, identified: bool) -> None:
+    """What this process writes from now on says how it was made: `history()` gives texts of HISTORY cards. Where
+    `identified`, a card has the identity of its images, which what is made from it names."""
+    global _history, _identified
+    _history, _identified = history, identified
+
+
+def images_identity(hdus) -> str:
+    """16 hex digits for the values of all images of a file, the same before it is written and after, compressed or not."""
+    digest = hashlib.blake2b(digest_size=8)
+    for hdu in hdus:
+        if hdu.is_image and hdu.data is not None:
+            data = np.ascontiguousarray(hdu.data, hdu.data.dtype.newbyteorder("<"))
+            digest.update(f"{hdu.name} {data.shape} {data.dtype.str}".encode())
+            digest.update(memoryview(data).cast("B"))
+    return digest.hexdigest()
+
+
+def identity_of(path) -> str:
+    """The identity of the images of a product as they are now, which its card FLIDENT has since it was written."""
+    with _unharmed(path), fits.open(path, memmap=False) as hdus:
+        return images_identity(hdus)
+
+
+def _sign(hdus: fits.HDUList) -> None:
+    header = hdus[0].header
+    header.remove(IDENTITY, ignore_missing=True)  # of what it was made from
+    if _identified and any(hdu.is_image and hdu.data is not None for hdu in hdus):
+        header[IDENTITY] = (images_identity(hdus), "identity of the images of this file")
+    if any(len(card.image) > 80 for card in header.cards):  # a long text, carried on in further cards
+        header["LONGSTRN"] = ("OGIP 1.0", "texts go on in CONTINUE cards")
+    for text in _history():
+        header.add_history(text)
+
+
 def _compressed(hdu):
     """An image extension in compressed tiles of rows; GZIP_2 shuffles bytes, which floats need, RICE_1 is for integers."""
     if not isinstance(hdu, fits.ImageHDU):
@@ -296,6 +342,7 @@ def _compressed(hdu):
 
 
 def _write(path, hdus: fits.HDUList) -> None:
+    _sign(hdus)
     if _compressing:
         hdus = fits.HDUList([hdus[0], *map(_compressed, hdus[1:])])
     with whole(path) as part, warnings.catch_warnings():
@@ -411,6 +458,15 @@ def write_picture(path, image: np.ndarray, texts: dict[str, str] | None = None, 
             _write_png(part, image, texts or {}, packet)
         else:
             _write_tiff(part, image, texts or {}, packet)
+
+
+def read_picture(path) -> tuple[np.ndarray, dict[str, str]]:
+    """The pixels uint8 of a PNG picture that `write_picture` wrote, (ny, nx) or (ny, nx, 3), top row first, and its texts."""
+    from PIL import Image
+
+    with _unharmed(path), Image.open(path) as picture:
+        texts = {key: str(text) for key, text in getattr(picture, "text", {}).items()}
+        return np.asarray(picture), texts
 
 
 def _write_png(path, image: np.ndarray, texts: dict[str, str], packet: bytes | None) -> None:

@@ -10,7 +10,7 @@ import traceback
 import warnings
 from contextlib import contextmanager, suppress
 
-from . import io
+from . import history, io
 from .frame import Unusable
 
 # Lines of a log that begin so are shown on the terminal, by the process that runs the jobs (see `terminal`): so they are
@@ -43,6 +43,9 @@ def logged(snakemake):
     sys.stderr.flush()
     _keep_memory()
     io.compress_products(snakemake.config.get("compress", False))
+    # What is made of a single frame is told by that frame's identity; what comes of many has one of its own.
+    options = getattr(getattr(snakemake, "params", None), "options", None)
+    io.sign_products(lambda: history.lines(snakemake.rule, options), "frame" not in _known(snakemake.wildcards))
     # OpenCV takes all cores unless told otherwise before it is loaded.
     os.environ["OPENCV_FOR_THREADS_NUM"] = str(snakemake.threads)
     with open(path, "w") as log:
@@ -74,8 +77,12 @@ def logged(snakemake):
 
 def named(rule: str, wildcards) -> str:
     """A job as people know it: its rule and its frame, else all that tells it from others."""
-    known = dict(wildcards.items()) if hasattr(wildcards, "items") else dict(enumerate(wildcards))
+    known = _known(wildcards)
     return " ".join([rule, *map(str, [known["frame"]] if "frame" in known else known.values())])
+
+
+def _known(wildcards) -> dict:
+    return dict(wildcards.items()) if hasattr(wildcards, "items") else dict(enumerate(wildcards))
 
 
 def plain(error: BaseException) -> str:
@@ -86,7 +93,7 @@ def plain(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory{text and f' ({text})'}: fewer jobs at a time (--cores 1) need less of it"
     if code in (errno.ENOSPC, errno.EDQUOT) or "space on disk" in text:  # in astropy's words
-        return f"no space left on the disk{of or ' of the results'}: make room there"
+        return f"no space left on the disk{of or ' of the results, or of temporary files'}: make room there"
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to read or write{of and of[3:]} ({error.strerror.lower()}): change it, or name another folder"
     if isinstance(error, (ValueError, OSError)) and text:

@@ -20,9 +20,11 @@ class Master(Frame):
     """A combined calibration frame.
 
     count   uint16 (ny, nx), number of frames that count in each pixel
+    inputs  (name, identity of the content, why it was left out or "") of each frame
     """
 
     count: np.ndarray | None = None
+    inputs: tuple[tuple[str, str, str], ...] = ()
 
 
 def master_bias(
@@ -181,14 +183,14 @@ def _combined(
                 gathered[form] = _Gathered(pile.Pile(frame.shape, expected, 0 if gathered else memory), frame.unit)
             gathered[form].add(frame)
         if not gathered:
-            raise Unusable(f"no usable {kind} frame" + (f": {left_out[0][1]}" if left_out else ""))
+            raise Unusable(f"no usable {kind} frame" + (f": {left_out[0][2]}" if left_out else ""))
         most = max(gathered.values(), key=lambda one: one.held.count)
         for one in gathered.values():
             if one is not most:
                 form = f"{one.held.shape[1]}x{one.held.shape[0]} {one.unit}"
                 others = f"{most.held.shape[1]}x{most.held.shape[0]} {most.unit}"
                 for header in one.headers:
-                    _leave_out(left_out, header.get("FLFRAME", kind), f"it is {form}, most are {others}")
+                    _leave_out(left_out, header, f"it is {form}, most are {others}")
                 one.held.close()
         most.held.memory = memory
         return _made(most, kind, limits, combination, scale, weight, stars, left_out, known_level)
@@ -200,7 +202,7 @@ def _combined(
 def _made(gathered: _Gathered, kind, limits, combination, scale, weight, stars, left_out, known_level) -> Master:
     odd, note = quality.odd_ones(gathered.samples, limits, gathered.unit)
     for number, reason in odd.items():
-        _leave_out(left_out, gathered.headers[number].get("FLFRAME", kind), reason)
+        _leave_out(left_out, gathered.headers[number], reason)
     gathered.drop(odd)
     if note:
         print(note)
@@ -233,7 +235,8 @@ def _made(gathered: _Gathered, kind, limits, combination, scale, weight, stars, 
     if nothing.any():
         data, sigma = np.where(nothing, np.float32(0), data), np.where(nothing, np.float32(0), sigma)
         mask = np.where(nothing, mask | np.uint8(Mask.NO_DATA), mask)
-    return Master(data, header, sigma, mask, gathered.unit, count=count)
+    inputs = tuple((*_named(one), "") for one in headers) + tuple(left_out)
+    return Master(data, header, sigma, mask, gathered.unit, count=count, inputs=inputs)
 
 
 def _cards(kind, gathered: _Gathered, data, sigma, variance, ratio, left_out, note) -> dict:
@@ -253,7 +256,7 @@ def _cards(kind, gathered: _Gathered, data, sigma, variance, ratio, left_out, no
             cards["FLSIGRAT"] = (over, "that scatter over the claimed sigma")
     for number, one in enumerate(headers[:999], 1):
         cards[f"INPUT{number:03d}"] = str(one.get("FLFRAME", ""))[:60]
-    for number, (name, reason) in enumerate(left_out[:999], 1):
+    for number, (name, _, reason) in enumerate(left_out[:999], 1):
         cards[f"LEFT{number:03d}"] = printable(f"{name}: {reason}")
     if n < 3:
         few = {1: "one frame only: nothing could be rejected", 2: "two frames only: hardly anything could be rejected"}
@@ -275,28 +278,36 @@ def _levelled(frames: Iterable[Frame], saturated: float, faintest: float | None,
         burnt = np.count_nonzero(frame.mask & Mask.SATURATED) / frame.mask.size
         good = (frame.mask & Mask.UNUSABLE) == 0
         if not good.any():
-            _leave_out(left_out, name, "it has no good pixel")
+            _leave_out(left_out, frame.header, "it has no good pixel")
             continue
         level, noise = ordering.median_of(frame.data[good], True), ordering.median_of(frame.sigma[::4, ::4])
         dimmest = 5 * noise if faintest is None else faintest
         if not level > 0:
-            _leave_out(left_out, name, f"level {level:.1f} {frame.unit}, no light in it")
+            _leave_out(left_out, frame.header, f"level {level:.1f} {frame.unit}, no light in it")
         elif burnt > saturated:
             _leave_out(
-                left_out, name, f"{burnt:.0%} of it saturated, more than {saturated:.0%} (master_flat: saturated)"
+                left_out,
+                frame.header,
+                f"{burnt:.0%} of it saturated, more than {saturated:.0%} (master_flat: saturated)",
             )
         elif level < dimmest:
             why = f"5 times its noise of {noise:.1f}" if faintest is None else f"{faintest:.1f}"
-            _leave_out(left_out, name, f"level {level:.1f} {frame.unit} is below {why} (master_flat: faintest)")
+            _leave_out(left_out, frame.header, f"level {level:.1f} {frame.unit} is below {why} (master_flat: faintest)")
         else:
             print(f"{name}: level {level:.1f} {frame.unit}")
             by = np.float32(level)
             yield frame.with_({"FLATLEV": level}, data=frame.data / by, sigma=frame.sigma / by)
 
 
-def _leave_out(left_out: list, name: str, reason: str) -> None:
+def _leave_out(left_out: list, header: fits.Header, reason: str) -> None:
+    name, content = _named(header)
     print(f"left out {name}: {reason}")
-    left_out.append((name, reason))
+    left_out.append((name, content, reason))
+
+
+def _named(header: fits.Header) -> tuple[str, str]:
+    """Name and identity of the content of a frame."""
+    return str(header.get("FLFRAME", "a frame")), str(header.get("FLPIXELS", ""))
 
 
 def _scales(samples, headers, scale: str) -> np.ndarray | None:

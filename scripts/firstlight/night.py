@@ -110,6 +110,47 @@ class Night:
         """Path of the table of stacks."""
         return f"{self.results}/stacks.csv"
 
+    def ledger(self) -> str:
+        """Path of the balance of all files."""
+        return f"{self.results}/ledger.csv"
+
+    def report(self) -> str:
+        """Path of the page to look at."""
+        return f"{self.results}/report.html"
+
+    def report_inputs(self) -> dict[str, list[str]]:
+        """What the report shows, by kind: all of it stays on disk whatever `keep` says."""
+        places = [path for path in map(self.detector, self._cameras_in_use()) if path]
+        return {
+            "tables": [self.ledger(), self.stacks_table(), self.unsolved()],
+            "stacks": [self.stack(*key) for key in self.plan.stacks],
+            "masters": [f"{self.results}/{master.path}" for master in self.plan.used_masters()],
+            "detectors": places,
+            "pictures": [path for path in self.pictures() if path.endswith(".png")],
+            "catalogues": [path for path in map(self.catalogue, self.plan.targets) if path],
+        }
+
+    def pictures(self) -> list[str]:
+        """Pictures in colour of all targets, then of each stack in grey."""
+        ends = (".png", ".tiff", ".fits", "_chart.png")
+        colour = [f"{self.results}/pictures/{target}{end}" for target in self.plan.targets for end in ends]
+        grey = [f"{self.results}/pictures/{target}/{name}" for target, name in self.plan.stacks]
+        return colour + [f"{path}.{suffix}" for path in grey for suffix in ("png", "tiff")]
+
+    def masters_of_raw(self) -> list[str]:
+        """Paths of the masters in use that are made of raw frames."""
+        return [f"{self.results}/{master.path}" for master in self.plan.used_masters() if not master.ready]
+
+    def ledger_options(self) -> dict:
+        """What products do not tell of the frames: how many lights there are to be, which of them `missing: drop` leaves
+        out, from which bias frames and flats the detectors are measured."""
+        detectors = {}
+        for place in self._cameras_in_use():
+            if path := self.detector(place):
+                detectors[path] = [[row.pixel_hash[:16] for row in part] for part in self.detector_frames(*place)]
+        left_out = {row.path: reason for row, reason in self.plan.left_out}
+        return {"lights": len(self.plan.lights), "left_out": left_out, "detectors": detectors}
+
     def names_of_stacks(self) -> list[list[str]]:
         """Target and filter of each stack, as people write them."""
         return [[self.rows(*key)[0].object, self.band(*key)] for key in self.plan.stacks]
@@ -140,10 +181,6 @@ class Night:
         attempts = [self.attempts(row) for row in rows]
         nova = [self.nova(row) for row in rows] if self.asks_nova else []
         stacks = [self.stack(*key) for key in self.plan.stacks]
-        ends = (".png", ".tiff", ".fits", "_chart.png")
-        pictures = [f"{self.results}/pictures/{target}{end}" for target in self.plan.targets for end in ends]
-        previews = [f"{self.results}/pictures/{target}/{name}" for target, name in self.plan.stacks]
-        previews = [f"{path}.{suffix}" for path in previews for suffix in ("png", "tiff")]
         return (
             masters
             + fringes
@@ -151,12 +188,11 @@ class Night:
             + lights
             + attempts
             + nova
-            + [self.unsolved(), self.stacks_table()]
+            + [self.unsolved(), self.stacks_table(), self.ledger(), self.report()]
             + grids
             + aligned
             + stacks
-            + pictures
-            + previews
+            + self.pictures()
         )
 
     def _said_by_ready(self, row) -> str | None:

@@ -35,8 +35,17 @@ COLUMNS = (
     "depth",  # per cent that the frame adds to the depth
     "ncorr",  # noise in a circle of 5 pixels over its pixels' sigmas
     "note",
+    "time",  # DATE-OBS, start of the exposure
+    "stars",
+    "sky",  # level, at the frame's own scale
+    "elong",  # ratio of a star's axes
+    "wcsrms",  # arcsec, of the solution
+    "dx",  # pixels of the grid from its middle to that of the frame
+    "dy",
+    "content",  # identity of the raw frame's pixels
 )
-TEXTS = ("name", "night", "note")
+TEXTS = ("name", "night", "note", "time", "content")
+SAID = {"stars": "NSTARS", "sky": "SKYLEVEL", "elong": "ELONG", "wcsrms": "FLWCSRMS", "dx": "ALIGNDX", "dy": "ALIGNDY"}
 
 
 def shared_header(headers: list[fits.Header], first: fits.Header) -> fits.Header:
@@ -141,15 +150,25 @@ def table(inputs: list, left_out: list[tuple]) -> np.ndarray:
 
 def _row(one, weight: float, note: str) -> tuple:
     numbers = (one.scale, one.offset, one.fwhm, one.noise, one.exposure, one.transparency, one.rejected, one.depth)
-    night = printable(one.header.get("NIGHT", ""))
-    return (one.name, night, weight, *numbers, honesty.factor_at(5, one.factors), printable(note))
+    night, time, content = (printable(one.header.get(key, "")) for key in ("NIGHT", "DATE-OBS", "FLPIXELS"))
+    said = (_number(one.header.get(key)) for key in SAID.values())
+    correlation = honesty.factor_at(5, one.factors)
+    return (one.name, night, weight, *numbers, correlation, printable(note), time, *said, content)
 
 
-def with_dropped(rows: np.ndarray, dropped: list[tuple[str, str]]) -> np.ndarray:
-    """The table of inputs with a row of weight 0 for each frame that was dropped before, given as (name, reason)."""
-    nothing = [0.0] * (len(COLUMNS) - len(TEXTS))
-    more = [(name, "", *nothing, printable(f"dropped, {reason}")) for name, reason in dropped]
-    return _typed([tuple(row) for row in rows.tolist()] + more)
+def _number(value) -> float:
+    """A header's number; NaN for none."""
+    return float(value) if isinstance(value, (int, float)) else np.nan
+
+
+def with_dropped(rows: np.ndarray | None, dropped: list[tuple[str, str]]) -> np.ndarray:
+    """The table of inputs (None where nothing was combined) with a row of weight 0 for each frame that was dropped before,
+    given as (name, reason)."""
+    nothing = {column: "" if column in TEXTS else np.nan if column in SAID else 0.0 for column in COLUMNS}
+    more = [
+        tuple((nothing | {"name": name, "note": printable(f"dropped, {reason}")}).values()) for name, reason in dropped
+    ]
+    return _typed(([] if rows is None else [tuple(row) for row in rows.tolist()]) + more)
 
 
 def left_out(rows: np.ndarray) -> dict:

@@ -19,6 +19,7 @@ DISTRIBUTIONS = {
     "cv2": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
 }
 KEPT = "__pycache__/identities.json"  # below the folder of scripts
+ONLY_WORDS = {"history"}  # project modules by which no product differs but in its HISTORY
 
 
 def identity(*parts) -> str:
@@ -49,11 +50,12 @@ def code_identity(script: Path) -> str:
         if path not in modules:
             modules[path], names, outside = _module(path, told, root)
             libraries.update(outside)
-            todo += [place for name in names if (place := root / "firstlight" / f"{name}.py").exists()]
+            names = set(names) - ONLY_WORDS
+            todo += [place for name in sorted(names) if (place := root / "firstlight" / f"{name}.py").exists()]
     if told != before:
         _keep(told, root)
     texts = [modules[path] for path in sorted(modules)]
-    return identity(*texts, *(f"{name} {_version(name)}" for name in sorted(libraries)))
+    return identity(*texts, *(f"{name} {installed(name)}" for name in sorted(libraries)))
 
 
 def _module(path: Path, told: dict, root: Path) -> list:
@@ -119,8 +121,18 @@ def _imported(node: ast.AST) -> list[str]:
     return []
 
 
+def versions() -> list[tuple[str, str]]:
+    """Name and version of what made the numbers: firstlight, Python, Snakemake, the numeric libraries that are there."""
+    from . import __version__
+
+    names = {name: DISTRIBUTIONS.get(name, (name,))[0] for name in ("snakemake", *NUMERIC)}
+    there = [(shown, installed(name)) for name, shown in names.items() if installed(name) != "absent"]
+    return [("firstlight", __version__), ("Python", sys.version.split()[0]), *there]
+
+
 @cache
-def _version(library: str) -> str:
+def installed(library: str) -> str:
+    """The version of a library that is installed, "absent" where it is not."""
     for name in DISTRIBUTIONS.get(library, (library,)):
         try:
             return metadata.version(name)

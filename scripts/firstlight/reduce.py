@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from . import calibrate, cosmic, pairs, sources, trim
 from .frame import Frame, Mask, must_match, printable, row_blocks
-from .header import detector, parse_section
+from .header import detector, in_electrons, parse_section
 
 # Frames of each kind go through these steps before they are combined into their master.
 KIND_STEPS = {
@@ -151,7 +151,8 @@ def _with_dark_current(read_noise, gain, reduction):
 
 def _gain(frame, reduction):
     known = frame.header.get("FLGAIN")
-    return calibrate.gain(frame, known if isinstance(known, float) else None)
+    frame = calibrate.gain(frame, known if isinstance(known, float) else None)
+    return frame.with_(in_electrons(frame.header) if frame.unit == "electron" else None)
 
 
 def _cosmic_ray(frame, reduction):

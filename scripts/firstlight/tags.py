@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from astropy.io import fits
 
-from . import lean
+from . import __version__, lean
 from .astrometry import read_wcs
 from .channels import words
 from .frame import printable
@@ -69,7 +69,8 @@ def texts(title: str, parts: dict, headers: dict[str, fits.Header], balance: str
         "Title": printable(title),
         "Description": printable("; ".join(word for word in there if word)),
         "Comment": printable(balance),
-        "Software": "firstlight",
+        "Software": f"firstlight {__version__}",
+        "Made from": printable(", ".join(f"stack {name} {head.get('FLIDENT', '')}" for name, head in headers.items())),
     }
 
 
@@ -148,6 +149,7 @@ def cube_header(header: fits.Header, picture, title: str, headers: dict[str, fit
     for number, (name, factor) in enumerate(picture.balance.factors.items(), 1):
         kept[f"FILTER{number}"] = (printable(name), "filter")
         kept[f"BALANCE{number}"] = (round(factor, 6), "what its stack, less its sky, was multiplied by")
+        kept[f"STACK{number}"] = (headers[name].get("FLIDENT", ""), "FLIDENT of its stack")
         kept[f"EXPTOT{number}"] = (headers[name].get("EXPTOT", ""), "[s] sum of its exposures")
     kept["BALANCED"] = (printable(picture.balance.source)[:68], "")
     kept["SKYNOISE"] = (round(picture.noise, 6), "noise of the mean of the planes")

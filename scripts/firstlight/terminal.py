@@ -28,6 +28,11 @@ NOTHING = "Nothing to be done"
 STOPPING = ("Terminating processes on user request", "Will exit after finishing")
 ENDS = ("Exiting because a job execution failed", "At least one job did not complete")
 OF_A_JOB = ("CalledProcessError", "SpawnedJobError")  # the log of the job says more
+AGAIN = "Trying to restart job"
+# Of a cluster: the first are what its executor says where no account is set, and Slurm takes the user's own.
+HARMLESS = ("No SLURM account given", "No account was given", "Unable to guess SLURM account")
+STOPPED_BY_SLURM = re.compile(r"slurmstepd[^:]*: error: (.*(?:exceeded memory limit|DUE TO|CANCELLED|oom).*)", re.I)
+STATE = re.compile(r"SLURM status is: '([A-Z_ ]+)|The error message was '(.+?)'", re.S)
 BY_USER = ("SIGINT", "status 130")
 
 
@@ -69,7 +74,7 @@ class Terminal(logging.Handler):
         self.idle = lambda: None
         self.begun = clock()
         self.running = self.stopped = False
-        self.failed = 0
+        self._failed, self._again = set(), False  # jobs that failed and were not made since; whether that was said
         self.starts = ""  # file of what jobs said before they opened their logs
         self.outputs: list[str] = []  # of jobs that are done
         self._progress: Progress | None = None
@@ -118,8 +123,8 @@ class Terminal(logging.Handler):
         again = f"What is done stays done ({done} of {total} jobs):"
         if self.stopped:
             self.say(f"Stopped. {again} say the same again to go on.")
-        elif self.failed:
-            jobs = "A job" if self.failed == 1 else f"{self.failed} jobs"
+        elif self._failed:
+            jobs = "A job" if len(self._failed) == 1 else f"{len(self._failed)} jobs"
             self.say(f"{jobs} failed, as said above. {again} mend it and say the same again.")
 
     def end(self) -> None:
@@ -184,12 +189,19 @@ class Terminal(logging.Handler):
                 self._progress.start(record.jobid, record.rule_name, self.clock())
         elif event == "job_finished":
             self._finished(record.job_id, text)
+        elif event == "group_error":
+            self._group_failed(record)
         elif event == "job_error":
-            self._job_failed(record)
+            if not getattr(record, "indent", False):  # else one of a group, of which all is said
+                self._job_failed(record)
+        elif text.startswith(AGAIN):
+            if not (self._again or self.mute):
+                self.say("It is tried again, with more memory and time.")
+            self._again = True
         elif text.startswith(STOPPING):
             self.stopped = True
             self.status("stopping") if self.live else None
-        elif record.levelno >= logging.WARNING and self.running and not text.startswith(ENDS):
+        elif record.levelno >= logging.WARNING and self.running and not text.startswith((*ENDS, *HARMLESS)):
             self.say(_without_code(text))
 
     # A run
@@ -222,6 +234,7 @@ class Terminal(logging.Handler):
 
     def _finished(self, job, text: str) -> None:
         begun = self._jobs.pop(job, None)
+        self._failed.discard(job)
         rule = begun.rule if begun else (re.search(r"Rule: (\w+)", text) or [None, None])[1]
         stage = self._progress.finish(job, self.clock(), rule) if self._progress else None
         if begun:
@@ -246,20 +259,48 @@ class Terminal(logging.Handler):
     # Errors
 
     def _job_failed(self, record) -> None:
-        begun = self._jobs.pop(record.jobid, None) or _Job(record.rule_name, record.rule_name, record)
-        if self._progress:
-            self._progress.drop(record.jobid)
+        begun = self._drop(record.jobid, record.rule_name, record)
         signal = self._signals.pop(record.thread, "")
         if self.stopped or any(word in signal for word in BY_USER):
             return
-        self.failed += 1
+        self._failed.add(record.jobid)
+        reason, log = next(iter(begun.said(FAILED)), ""), begun.log
+        if not reason:  # behind its own log stands that of the cluster
+            reason, log = _by_cluster(getattr(record, "rule_msg", ""), list(record.log)[1:]) or (
+                _without_a_word(signal, log, self.starts),
+                log,
+            )
+        self._say_failed(begun, begun.name, reason, log)
+
+    def _group_failed(self, record) -> None:
+        """Jobs that a cluster ran as one: the reasons of their own, else what became of them together."""
+        jobs = [logging.makeLogRecord(one) for one in record.job_error_info]
+        begun = [self._drop(one.jobid, one.rule_name, one) for one in jobs]
+        if self.stopped:
+            return
+        self._failed |= {one.jobid for one in jobs}
+        reasons = [(one, reason) for one in begun for reason in one.said(FAILED)[:1]]
+        for one, reason in reasons:
+            self._say_failed(one, one.name, reason, one.log)
+        if not reasons:
+            name, log = begun[0].name + (f" and {len(begun) - 1} more" if len(begun) > 1 else ""), begun[0].log
+            known = _by_cluster("", record.aux_logs) or (_without_a_word("", log, self.starts), log)
+            self._say_failed(begun[0], name, *known)
+
+    def _drop(self, number, rule: str, record) -> _Job:
+        if self._progress:
+            self._progress.drop(number)
+        return self._jobs.pop(number, None) or _Job(rule, rule, record)
+
+    def _say_failed(self, begun: _Job, name: str, reason: str, log: str) -> None:
+        self._again = False
         for note in begun.said(NOTE):
             self._note(note, begun.rule)
-        reason = next(iter(begun.said(FAILED)), "") or _without_a_word(signal, begun.log, self.starts)
         if reason not in self._said:  # many jobs may fail for one reason
             self._said.add(reason)
             self.say(
-                f"Failed: {begun.name}: {reason}" + (f" (details: {begun.log})" if os.path.exists(begun.log) else "")
+                f"Failed: {name}: {reason}"
+                + (f" (details: {log.removeprefix(os.getcwd() + os.sep)})" if os.path.exists(log) else "")
             )
 
     def _error(self, text: str, exception: str) -> None:
@@ -327,6 +368,17 @@ def _without_code(text: str) -> str:
     text = re.sub(r'^\w+( in rule \w+)?( in file "[^"]*", line \d+)?:\n', "", text)
     text = re.sub(r'^(\w+)( in rule \w+)?( in file "[^"]*", line \d+)\.?$', r"\1", text)
     return "\n".join(line for line in text.splitlines() if not re.match(r'\s+File "', line)).strip()
+
+
+def _by_cluster(message: str, logs) -> tuple[str, str] | None:
+    """Why a cluster ended a job or did not take it, by its own log, else by what its executor says; and that log."""
+    for log in logs:
+        if found := STOPPED_BY_SLURM.search(raw.read_text(log) or ""):
+            return f"the cluster ended it: {found[1].strip(' *')}", log
+    if found := STATE.search(message or ""):
+        said = f"the cluster ended it: {found[1].lower()}" if found[1] else f"the cluster did not take it: {found[2]}"
+        return said, next(iter(logs), "")
+    return None
 
 
 def _without_a_word(signal: str, log: str, starts: str) -> str:

@@ -114,10 +114,8 @@ def _stack(row: dict) -> str:
 
 def _files(night) -> list[str]:
     """The ledger's balance."""
-    try:
-        from . import ledger
-    except ImportError:
-        return []
+    from . import ledger
+
     rows = _rows(f"{night.results}/ledger.csv")
     return ledger.told(rows) if rows else []
 
