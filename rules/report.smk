@@ -51,7 +51,6 @@ rule ledger:
     conda:
         "../envs/firstlight.yaml"
     params:
-        results=R,
         options=NIGHT.ledger_options(),
         made_from=made_from_all(),
         code=code("ledger"),
@@ -74,7 +73,6 @@ rule report:
     resources:
         mem_mb=megabytes(60),
     params:
-        results=R,
         names=NIGHT.names_of_stacks(),
         options=CONFIG,
         schema=str(Path(workflow.basedir) / "config.schema.yaml"),

@@ -7,7 +7,8 @@ with job.logged(snakemake):
 
     from firstlight import frames, io, ledger
 
-    results, options = snakemake.params.results, snakemake.params.options
+    options = snakemake.params.options
+    results = options["results"]
     table = frames.read(results)
     lights, calibrations = {}, defaultdict(list)
     for path in snakemake.input.stacks:

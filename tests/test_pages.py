@@ -69,3 +69,19 @@ def test_the_guide_of_astrodart_in_our_words_asks_for_the_same():
         fits.Header({"INSFILTE": "R", "OBJECT": "field"}), "uncal_data/230313/a.fits", config["header"]
     )
     assert (repaired["FILTER"], repaired["GAIN"], repaired["OBJECT"]) == ("R", 4.23, "M64")
+
+
+def test_every_card_that_products_add_is_explained(small_night):
+    """What no raw frame has and the standard of FITS or WCS does not define."""
+    text = (pages.PROJECT / "docs" / "products.md").read_text()
+    told = set(re.findall(r"[A-Z][A-Z0-9-]+n*", text)) | {f"NCORR{n}" for n in ("01", "02", "03", "05", "10")}
+    raw_frames = list((small_night.folder / "raw").glob("*.fits"))
+    known = {key for path in raw_frames for key in fits.getheader(path)}
+    standard = re.compile(
+        r"NAXIS\d?|EXTEND|C(D\d_\d|RPIX|RVAL|TYPE|UNIT)\d?|L(ONG|AT|ON)POLE|RADESYS|WCSAXES|LONGSTRN|FILTER|"
+    )
+    sip = re.compile(r"[AB]P?_(ORDER|DMAX|\d_\d)|HISTORY|COMMENT|GAIN|RDNOISE")
+    for path in (small_night.folder / "results").rglob("*.fits"):
+        for key in set(fits.getheader(path)) - known:
+            plain = re.sub(r"\d+$", lambda digits: "n" * len(digits[0]), key)
+            assert key in told or plain in told or standard.fullmatch(key) or sip.fullmatch(key), (path.name, key)

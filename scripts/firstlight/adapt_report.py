@@ -31,8 +31,8 @@ def report_of(snakemake) -> None:
 
 def gathered(given, params) -> dict:
     """All that the template names. given: the named inputs `stacks`, `masters`, `detectors`, `pictures`, `catalogues`;
-    params: `results`, `names` (target and filter of each stack), `options` (the configuration), `schema` (its file)."""
-    results = params.results
+    params: `names` (target and filter of each stack), `options` (the configuration), `schema` (its file)."""
+    results = params.options["results"]
     known = {row["name"]: row for row in table(f"{results}/frames.csv")}
     ledger = table(f"{results}/ledger.csv")
     read = partial(_stack, known=known)

@@ -149,7 +149,8 @@ class Night:
             if path := self.detector(place):
                 detectors[path] = [[row.pixel_hash[:16] for row in part] for part in self.detector_frames(*place)]
         left_out = {row.path: reason for row, reason in self.plan.left_out}
-        return {"lights": len(self.plan.lights), "left_out": left_out, "detectors": detectors}
+        counts = {"results": self.results, "lights": len(self.plan.lights)}
+        return counts | {"left_out": left_out, "detectors": detectors}
 
     def names_of_stacks(self) -> list[list[str]]:
         """Target and filter of each stack, as people write them."""

@@ -6,20 +6,7 @@ import json
 
 from markupsafe import Markup
 
-LEDGER = (
-    "path",
-    "kind",
-    "night",
-    "target",
-    "filter",
-    "exposure",
-    "camera",
-    "outcome",
-    "step",
-    "reason",
-    "products",
-    "weight",
-)
+from .ledger import COLUMNS as LEDGER
 
 
 def page(template: str, style: str, script: str, facts: dict) -> str:
