@@ -163,7 +163,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def files(results: Path) -> list[Path]:
-    others = {"logs", ".firstlight"}  # the second remembers time stamps
+    others = {"logs", ".firstlight", "report.html"}  # the second remembers time stamps, the third tells what jobs took
     return [path for path in results.rglob("*") if path.is_file() and not others & set(path.relative_to(results).parts)]
 
 
