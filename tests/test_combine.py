@@ -795,3 +795,12 @@ def test_a_frame_whose_stars_tell_nothing_takes_nobody_elses_transparency():
     told = dict(zip(stack.inputs["name"], stack.inputs["transparency"], strict=True))
     assert told["f1"] == pytest.approx(0.6, abs=0.04) and np.isnan(told["f4"])
     assert stack.inputs["name"][-1] == "f1" and stack.inputs["note"][-1].startswith("left out, transparency")
+
+
+def test_of_history_a_stack_keeps_the_lines_that_all_frames_have():
+    headers = [fits.Header() for _ in range(2)]
+    for number, header in enumerate(headers):
+        for line in ("camera: cooled", f"guided by star {number}", "light: firstlight"):
+            header.add_history(line)
+    out = products.shared_header(headers, headers[0])
+    assert list(out["HISTORY"]) == ["camera: cooled", "light: firstlight"]

@@ -18,6 +18,7 @@ OF_A_FRAME = (
     "DATE-AVG DATE-BEG TIME-OBS UT UTC LST SIDTIME OBJCTALT OBJCTAZ OBJCTHA CENTALT CENTAZ HA"
 ).split()
 PREFIXES = ("ALIGN", "FLTRY", "NCORR")
+LINES = ("HISTORY", "COMMENT")
 OF_ALL = ("OBJECT", "FILTER")  # what frames were put together by, however each spells it
 PHOTOMETRIC = 1.5  # FWHM, radius of the circle that depth is told for
 OF_STACK = ("SKYLEVEL", "SKYNOISE", "NSTARS", "STARFLUX", "FWHM", "ELONG", "BETA", "NFITTED")
@@ -50,13 +51,25 @@ SAID = {"stars": "NSTARS", "sky": "SKYLEVEL", "elong": "ELONG", "wcsrms": "FLWCS
 
 def shared_header(headers: list[fits.Header], first: fits.Header) -> fits.Header:
     """A copy of the header `first` with those of its cards alone that all headers have alike, and without what belongs to
-    a single frame; names of target and filter stay."""
+    a single frame; names of target and filter stay, and of HISTORY and COMMENT the lines that all have."""
     out = first.copy()
     for key in dict.fromkeys(out.keys()):
+        if key in LINES:
+            _keep_shared_lines(out, headers, key)
+            continue
         alike = all(str(header.get(key)) == str(out.get(key)) for header in headers)
         if key and key not in OF_ALL and (not alike or key in OF_A_FRAME or key.startswith(PREFIXES)):
             out.remove(key, remove_all=True)
     return out
+
+
+def _keep_shared_lines(out: fits.Header, headers: list[fits.Header], key: str) -> None:
+    shared = set.intersection(*(set(header.get(key, ())) for header in headers)) if headers else set()
+    lines = [line for line in out[key] if line in shared]
+    out.remove(key, remove_all=True)
+    add = out.add_history if key == "HISTORY" else out.add_comment
+    for line in lines:
+        add(line)
 
 
 def dates(headers: list[fits.Header]) -> dict:

@@ -6,7 +6,21 @@ import json
 
 from markupsafe import Markup
 
-from .ledger import COLUMNS as LEDGER
+# Columns of the ledger (`ledger.COLUMNS`) as the page shows them: what happened first.
+LEDGER = (
+    "path",
+    "outcome",
+    "step",
+    "reason",
+    "kind",
+    "night",
+    "target",
+    "filter",
+    "exposure",
+    "weight",
+    "products",
+    "camera",
+)
 
 
 def page(template: str, style: str, script: str, facts: dict) -> str:
