@@ -75,7 +75,6 @@ rule report:
     params:
         names=NIGHT.names_of_stacks(),
         options=CONFIG,
-        schema=str(Path(workflow.basedir) / "config.schema.yaml"),
         made_from=made_from_all(),
         code=code("report"),
     message:

@@ -17,6 +17,7 @@ MOST_PICTURES = 6  # targets whose pictures are shown in full size
 MOST_OUTLINES = 150  # frames that are drawn on the sky
 MOST_UNSOLVED = 200
 TEMPLATES = Path(__file__).parent / "templates"
+SCHEMA = Path(__file__).parents[2] / "config.schema.yaml"
 CATALOGUE_STARS = 60  # brightest ones, drawn for orientation
 
 
@@ -31,7 +32,7 @@ def report_of(snakemake) -> None:
 
 def gathered(given, params) -> dict:
     """All that the template names. given: the named inputs `stacks`, `masters`, `detectors`, `pictures`, `catalogues`;
-    params: `names` (target and filter of each stack), `options` (the configuration), `schema` (its file)."""
+    params: `names` (target and filter of each stack), `options` (the configuration)."""
     results = params.options["results"]
     known = {row["name"]: row for row in table(f"{results}/frames.csv")}
     ledger = table(f"{results}/ledger.csv")
@@ -39,7 +40,7 @@ def gathered(given, params) -> dict:
     stacks = [read(path, *names) for path, names in zip(given.stacks, params.names, strict=True)]
     targets = _targets(stacks, given, known)
     balance = report_facts.balance(ledger)
-    schema = config.read_schema(params.schema)
+    schema = config.read_schema(SCHEMA)
     nights = sorted({row["night"] for row in known.values() if row["kind"] == "light" and row["night"]})
     return {
         "version": __version__,
