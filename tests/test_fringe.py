@@ -251,7 +251,7 @@ def test_through_the_workflow(small_night, tmp_path):
         return reduced(folder, *arguments, code=folder / "code")
 
     lights = len(list((folder / "raw").glob("Light_R*")))
-    chain = {"combine": 1, "preview": 1, "picture": 1, "stacks": 1}
+    chain = {"combine": 1, "preview": 1, "picture": 1, "stacks": 1, "ledger": 1, "report": 1}
     planned = run("--dry-run").jobs
     assert planned == {"fringe": 1, "align": lights} | chain
     assert run().jobs == planned

@@ -391,8 +391,9 @@ def test_ctrl_c_says_how_to_go_on(small_night, tmp_path):
     small_night.copy_inputs(tmp_path)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(tmp_path / "code" / "Snakefile")]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background may ignore it
+    )  # fmt: skip
     logs = tmp_path / "results" / "logs"
     while process.poll() is None and not list(logs.rglob("*.log")):
         time.sleep(0.05)
@@ -410,7 +411,7 @@ def test_a_night_without_a_usable_light_fails_each_time(small_night, tmp_path):
         wrong = ("--config", "trim={region: '[1:9999,1:9]'}")
         run = snakemake(tmp_path, *wrong, code=tmp_path / "code")
         assert run.code == 1 and "No light of this night could be used" in clean(run.text), run.text
-        assert run.text.count("trim section") <= 1
+        assert run.text.count("trim section") <= 2  # when it happens, and in the balance at the end
     assert run.jobs == {}
 
 

@@ -164,13 +164,20 @@ def test_products_open_as_ccddata(folder):
 # Choices
 
 
+def without_history(path):
+    """The bytes of each image and table of a file, and the cards but for HISTORY, in which rule align has lines of its own."""
+    with fits.open(path) as hdus:
+        cards = [[str(card) for card in hdu.header.cards if card.keyword != "HISTORY"] for hdu in hdus]
+        return cards, [None if hdu.data is None else hdu.data.tobytes() for hdu in hdus]
+
+
 def test_without_aligned_files_the_stack_is_the_same(folder):
     stack = next((folder / "results" / "stacks").rglob("R.fits"))
-    before = stack.read_bytes()
+    before = without_history(stack)
     with (folder / "config.yaml").open("a") as config:
         config.write("keep: [lights]\n")
     run(folder, "--forcerun", "combine")
-    assert stack.read_bytes() == before
+    assert without_history(stack) == before
     run(folder, "tidy")
     assert not list((folder / "results" / "aligned").rglob("*_*.fits"))
 

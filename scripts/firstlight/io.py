@@ -180,11 +180,11 @@ def pixels(path) -> int:
     return wide * high
 
 
-def read_extension(path, name: str) -> np.ndarray:
-    """One table or image of a product, by its name; LookupError where it has none."""
+def read_extension(path, name: str | int) -> np.ndarray:
+    """One table or image of a FITS file, by its name or number; LookupError where it has none."""
     with _unharmed(path):
         with fits.open(path, memmap=False) as hdus:
-            there = name in [hdu.name for hdu in hdus]
+            there = name < len(hdus) if isinstance(name, int) else name in [hdu.name for hdu in hdus]
             if there:
                 return np.array(hdus[name].data)
     raise LookupError(f"{path} has no extension {name}")
