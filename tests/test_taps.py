@@ -131,7 +131,7 @@ def test_pixels_sigma_and_bits_are_those_of_the_plain_formula(kernel, grid):
         x, y = (p[inside] for p in places(GRIDS[grid], SHAPE))
         sure = (np.abs(x % 1 - 0.5) > 1e-4) & (np.abs(y % 1 - 0.5) > 1e-4)
     np.testing.assert_allclose(data[sure], values[sure], rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(sigma[sure], sigmas[sure], rtol=3e-5)
+    np.testing.assert_allclose(sigma[sure], sigmas[sure], rtol=4e-5)  # cubic on turned grids reads at float32 positions
     np.testing.assert_array_equal(mask[sure & (limit > 1e-4)], bits[sure & (limit > 1e-4)])
     assert (sure & (limit > 1e-4)).mean() > 0.98
     assert (np.isnan(out.data).ravel() | inside).mean() > 0.99
