@@ -70,7 +70,7 @@ def suspects(values: Sequence, sigmas: Sequence, clip: str, low: float, high: fl
         width = np.fmax(scatter, np.float32(min(float(sigma.min()) for sigma in sigmas)))
         lowest, highest = planes[0], planes[-1]  # above the centre now
         places = np.flatnonzero((highest > high * width) | (lowest < -low * width))
-    v, s = (np.stack([part[places] for part in parts]) for parts in (values, sigmas))
+    v, s = (np.stack([part.take(places) for part in parts]) for parts in (values, sigmas))
     if clip == "sigclip":
         kept = _within(v - centre[places], np.fmax(s, scatter[places]), low, high)
     else:

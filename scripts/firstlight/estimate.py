@@ -154,11 +154,12 @@ def of_good(values, sigmas, good, otherwise, method: str, weights: np.ndarray):
 def sums_of_good(values, sigmas, good, weights):
     """Sums (m) of the weights, the weighted values and the weighted variances that count (n, m), image by image: the order
     of the additions, and so the last bit, must not depend on how the work is cut up."""
-    total, mean, variance = (np.zeros(values.shape[1]) for _ in range(3))
-    for value, sigma, counts, weight in zip(values, sigmas, good, map(float, weights), strict=True):
-        total += weight * counts
-        mean += weight * value * counts
-        variance += np.square(weight * sigma) * counts
+    counting = weights[:, None] * good
+    parts = counting, counting * values, np.square(counting * sigmas)
+    total, mean, variance = sums = [np.zeros(values.shape[1]) for _ in parts]
+    for out, part in zip(sums, parts, strict=True):
+        for row in part:
+            out += row
     return total, mean, variance
 
 

@@ -62,19 +62,20 @@ def sort(values: np.ndarray) -> np.ndarray:
 def ordered(values: Sequence[np.ndarray], wanted: tuple[int, ...] | None = None) -> list[np.ndarray]:
     """The n planes (m) of values in ascending order, float32; where only the places `wanted` are of interest the others
     may be anything."""
+    n, pixels = len(values), len(values[0])
+    if 1 < n <= MANY and pixels >= FEW:
+        return _exchanged(values, network(n, wanted))
     planes = np.stack(values, dtype=np.float32, casting="same_kind")
-    n, pixels = planes.shape
-    if n > MANY and pixels >= FEW:
+    if pixels < FEW:
+        return list(np.sort(planes, axis=0))
+    if n > MANY:
         import cv2
 
         for part in chunks(n, pixels, CHUNK // 2, 1):
             turned = cv2.transpose(planes[:, part])
             turned.sort(axis=1)
             planes[:, part] = cv2.transpose(turned)
-        return list(planes)
-    if pixels < FEW:
-        return list(np.sort(planes, axis=0))
-    return _exchanged(planes, network(n, wanted))
+    return list(planes)
 
 
 def middles(n: int) -> tuple[int, ...]:
@@ -136,20 +137,25 @@ def network(n: int, wanted: tuple[int, ...] | None = None) -> tuple[tuple[int, i
     return tuple(reversed(used))
 
 
-def _exchanged(planes: np.ndarray, comparisons) -> list[np.ndarray]:
-    """The planes (n, m) after the comparisons of a network; their memory is used."""
-    rows, spare = list(planes), np.empty_like(planes[0])
+def _exchanged(values: Sequence[np.ndarray], comparisons) -> list[np.ndarray]:
+    """n values (m), which stay as they are, after the comparisons of a network, in memory of their own, float32.
+
+    Each comparison writes into planes that are free by then: so the values are read once, and not copied before.
+    """
+    n = len(values)
+    rows, own = list(values), [False] * n
+    free = list(np.empty((n + 2, len(values[0])), np.float32))
     for a, b, low, high in comparisons:
         one, other = rows[a], rows[b]
-        if low and high:
-            np.minimum(one, other, out=spare)
-            np.maximum(one, other, out=other)
-            rows[a], spare = spare, one
-        elif low:
-            np.minimum(one, other, out=one)
-        else:
-            np.maximum(one, other, out=other)
-    return rows
+        if low:
+            rows[a] = np.minimum(one, other, out=free.pop())
+        if high:
+            rows[b] = np.maximum(one, other, out=free.pop())
+        for place, written, before in ((a, low, one), (b, high, other)):
+            if written and own[place]:
+                free.append(before)
+            own[place] |= written
+    return [row if mine else np.array(row, np.float32) for row, mine in zip(rows, own, strict=True)]
 
 
 def _middle_of_good(values: np.ndarray, good: np.ndarray) -> np.ndarray:
