@@ -44,9 +44,11 @@ def at_the_wheel():
     return workflow.is_main_process and not any((Path(".snakemake") / "locks").glob("*"))
 
 
-def code(rule):
-    """Identity of the code of a rule: its script, the modules that it imports, the libraries that make its numbers."""
-    return code_identity(SCRIPTS / f"{rule}.py")
+def code(rule, beside=""):
+    """Identity of the code of a rule: its script, the modules that it imports, the libraries that make its numbers; and
+    the files of a folder of the package that it fills in."""
+    files = sorted((SCRIPTS / "firstlight" / beside).iterdir()) if beside else ()
+    return "".join([code_identity(SCRIPTS / f"{rule}.py"), *(identity(one.read_text()) for one in files)])
 
 
 def made_from_all():

@@ -76,7 +76,7 @@ rule report:
         names=NIGHT.names_of_stacks(),
         options=CONFIG,
         made_from=made_from_all(),
-        code=code("report"),
+        code=code("report", beside="templates"),
     message:
         "the report"
     script:

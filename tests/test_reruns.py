@@ -240,6 +240,12 @@ def test_a_line_of_the_module_of_combine(folder):
     folder.expect(BOTH)
 
 
+def test_the_look_of_the_report_changed(folder):
+    style = folder.code / "scripts" / "firstlight" / "templates" / "report.css"
+    style.write_text(style.read_text() + "h1 { color: red; }\n")
+    folder.expect({"report": 1})
+
+
 def test_an_option_of_a_step(folder):
     path = folder.path / "config.yaml"
     path.write_text(path.read_text().replace("niter: 1", "niter: 2"))

@@ -150,7 +150,7 @@ def _picture(path: str, widest: int, alt: str) -> dict:
 
 
 def _plots(frames: list[dict], style: dict, unit: str) -> dict:
-    if not frames:
+    if len(frames) < 2:  # over a night there is nothing to see of one
         return {"plots": [], "key": ""}
     night = report_plots.Night(frames)
     measures = [(column, name, unit if column == "sky" else its) for column, name, its in report_facts.MEASURES]

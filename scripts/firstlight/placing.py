@@ -108,6 +108,8 @@ def _scale(wcs, grid) -> float:
 def _by_stars(xy: np.ndarray, on_grid: np.ndarray, tolerance: float) -> tuple[np.ndarray, str]:
     """Transformation (2, 3) from a frame to the grid by its stars: any from 6 stars on, a plain shift from 3, a small
     one from 2."""
+    if min(len(xy), len(on_grid)) < 2:
+        raise ValueError(f"{len(xy)} stars in the frame, {len(on_grid)} on the grid: too few to match them")
     try:
         return astrometry.match_stars(xy, on_grid, tolerance)[0], "stars"
     except ValueError as any_transformation:

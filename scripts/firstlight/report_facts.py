@@ -92,13 +92,13 @@ def halves(spread: float | None, of_blocks: float | None) -> dict:
     """The test of half stacks in words: the spread of (odd - even frames) over what sigma claims, on empty sky."""
     if spread is None:
         return {"verdict": "", "words": "too few frames for two halves"}
-    blocks = f"; over 8x8 pixels {of_blocks:.2f}" if of_blocks is not None else ""
+    blocks = f"; in 8x8 pixels {of_blocks:.2f}" if of_blocks is not None else ""
     off = spread - 1
     if abs(off) <= HONEST:
-        return {"verdict": "honest", "words": f"the halves differ as sigma says: {spread:.3f}{blocks}"}
+        return {"verdict": "honest", "words": f"as sigma says: {spread:.3f}{blocks}"}
     how = "more" if off > 0 else "less"
     size = "small" if off > 0 else "large"
-    words = f"the halves differ {abs(off):.0%} {how} than sigma says ({spread:.3f}{blocks}): sigma is too {size}"
+    words = f"{abs(off):.0%} {how} than sigma says ({spread:.3f}{blocks}): sigma is too {size}"
     return {"verdict": f"too {size}", "words": words}
 
 

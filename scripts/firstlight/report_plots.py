@@ -23,6 +23,7 @@ MARKERS = (
     "m-1.5,-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",  # plus
     "m-2.2,-4.4h4.4l2.2,4.4l-2.2,4.4h-4.4l-2.2,-4.4z",  # hexagon
 )
+LEAST = {"elong": 0.2, "transparency": 0.2, "wcsrms": 0.02}  # span of a plot: within less, differences mean nothing
 CROSS = "m-5,-5l10,10m0,-10l-10,10"
 # Where a filter's usual colour is known it has it: blue, green, red, all light.
 USUAL = {"b": 0, "blue": 0, "v": 1, "g": 1, "green": 1, "r": 2, "red": 2, "l": 3, "lum": 3, "clear": 3, "none": 3,
@@ -74,9 +75,11 @@ class Axes:
         )
 
 
-def widened(values, part: float = 0.07) -> tuple[float, float]:
-    """Limits around values with some room; around a single value a tenth of it."""
+def widened(values, part: float = 0.07, least: float = 0.0) -> tuple[float, float]:
+    """Limits around values with some room, `least` apart; around a single value a tenth of it."""
     low, high = min(values), max(values)
+    beside = max(least - (high - low), 0.0) / 2
+    low, high = low - beside, high + beside
     room = (high - low) * part or abs(high) * 0.1 or 1.0
     return low - room, high + room
 
@@ -153,7 +156,7 @@ def over_night(frames: list[dict], measure: tuple, night: Night, style: dict[str
     values = [one[column] for one in frames if one[column] is not None]
     if not values:
         return None
-    axes = Axes(night.limits, widened(values))
+    axes = Axes(night.limits, widened(values, least=LEAST.get(column, 0.0)))
     parts = _grid(axes, night.ticks, name + (f" [{unit}]" if unit else ""), night.name)
     draw = _merged if len(frames) > MANY else _single
     parts += draw(frames, column, night, style, axes)
