@@ -8,12 +8,17 @@ min_version("9.19")
 
 # From here on the terminal shows progress and plain words in place of Snakemake's blocks of each job.
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+from firstlight.config import ConfigError, says
 from firstlight.terminal import attach
 
 TERMINAL = attach(workflow)
 
 # What a user edits; every key has a default (config.schema.yaml), so a folder without the file works too.
-if Path("config.yaml").exists():
+try:
+    STATED = says("config.yaml")
+except ConfigError as error:
+    TERMINAL.stop(str(error))
+if STATED:
 
     configfile: "config.yaml"
 

@@ -143,17 +143,10 @@ def products():
     if (QUESTIONS | {"--lint"}) & set(sys.argv):
         return NIGHT.products()
     if not NIGHT.plan.lights:
-        stop(words.nothing_to_make(NIGHT, len(TABLE.rows), len(TABLE.rejected)))
+        TERMINAL.stop(words.nothing_to_make(NIGHT, len(TABLE.rows), len(TABLE.rejected)))
     if CONFIG["missing"] == "stop" and (sentences := words.missing(NIGHT)):
-        stop(sentences)
+        TERMINAL.stop(sentences)
     return NIGHT.products()
-
-
-def stop(reason):
-    """End the run here, for a reason in plain words."""
-    TERMINAL.end()
-    TERMINAL.say(reason)
-    sys.exit(1)
 
 
 def at_scale():
@@ -209,7 +202,7 @@ def finished():
     whole = asked <= {"all"}
     TERMINAL.done_words(words.closing(NIGHT) if whole else words.made(TERMINAL.outputs))
     if whole and (reason := words.useless(NIGHT)):
-        stop(reason)
+        TERMINAL.stop(reason)
 
 
 def nothing_to_do():
@@ -217,7 +210,7 @@ def nothing_to_do():
     if set(workflow.dag_settings.targets or ()) <= {"all"}:
         TERMINAL.say(*words.nothing_done(NIGHT))
         if not TERMINAL.dry and (reason := words.useless(NIGHT)):
-            stop(reason)
+            TERMINAL.stop(reason)
     else:
         TERMINAL.say("Nothing to be done: what was asked for is made, and nothing has changed since.")
 
@@ -353,9 +346,9 @@ try:
     FIELDS = f"{CONFIG['results']}/catalogues/fields.csv"
     NIGHT = Night(TABLE.rows, CONFIG, ready_masters(), fields.from_text(raw.read_text(FIELDS)))
 except (ConfigError, ValueError) as error:
-    stop(str(error))
+    TERMINAL.stop(str(error))
 except OSError as error:
-    stop(plain(error))
+    TERMINAL.stop(plain(error))
 
 R = CONFIG["results"]
 START = f"{R}/logs/start.txt"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from firstlight.config import ConfigError, complete, read_schema
+from firstlight.config import ConfigError, complete, read_schema, says
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = read_schema(ROOT / "config.schema.yaml")
@@ -307,3 +307,36 @@ def test_nested_values_of_the_command_line_arrive_as_text_and_become_numbers():
     config = complete(given, SCHEMA)
     assert config["match"] | {"scale_limit": 50, "scale_dark": False, "nights": None} == config["match"]
     assert config["cameras"]["gain"] == 1.4
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("raw: [a\nresults: x\n", "c.yaml, line 2: "),
+        ("raw: a\n\tresults: x\n", "c.yaml, line 2: "),
+        ("just words\n", "c.yaml has no keys: each line is KEY: VALUE"),
+        ("- raw\n", "c.yaml has no keys"),
+        ("raw: a\n# b\nraw: b\n", "c.yaml, line 3: raw stands in line 1 already"),
+        ("match: {exposure: 1, exposure: 2}\n", "c.yaml, line 1: exposure stands in line 1 already"),
+        ("header:\n  - update: {A: 1}\n    update: {B: 2}\n", "c.yaml, line 3: update stands in line 2 already"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused_with_its_line(text, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as said:
+        says("c.yaml")
+    assert str(said.value).startswith(sentence) and "\n" not in str(said.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "c.yaml").write_bytes(b"raw: \xff\xfe\n")
+    with pytest.raises(ConfigError, match="is not text in UTF-8"):
+        says(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(("text", "said"), [(None, False), ("", False), ("# raw: a\n", False), ("raw: a\n", True)])
+def test_a_file_of_comments_says_nothing(text, said, tmp_path):
+    if text is not None:
+        (tmp_path / "c.yaml").write_text(text)
+    assert says(tmp_path / "c.yaml") is said

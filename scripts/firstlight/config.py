@@ -56,6 +56,53 @@ def complete(config: dict, schema: dict) -> dict:
     return config
 
 
+def says(path) -> bool:
+    """Whether there is a configuration file that says anything; one of comments alone does not.
+
+    Raises ConfigError with the line where it is no YAML of keys, and where a key stands twice: YAML takes the last in silence.
+    """
+    import yaml
+
+    try:
+        root = yaml.compose(Path(path).read_text(), yaml.SafeLoader)
+    except FileNotFoundError:
+        return False
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(_no_yaml(path, error)) from error
+    if root is None:
+        return False
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{path} has no keys: each line is KEY: VALUE, for example raw: /data/2025-06-01")
+    _once(path, root)
+    return True
+
+
+def _no_yaml(path, error) -> str:
+    """What is wrong with a file that is no YAML, with the line where it was noticed."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}, line {mark.line + 1}" if mark else str(path)
+    tab = "; tabs cannot indent, blanks can" if "\\t" in str(error) else ""
+    return f"{where}: {getattr(error, 'problem', None) or 'no YAML'}{tab}"
+
+
+def _once(path, node) -> None:
+    """Raise ConfigError where a key stands twice in the same section."""
+    import yaml
+
+    keys = {}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        line = key.start_mark.line + 1
+        if key.value in keys and isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{path}, line {line}: {key.value} stands in line {keys[key.value]} already: say it once")
+        if isinstance(key, yaml.ScalarNode):
+            keys[key.value] = line
+        _once(path, value)
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        _once(path, item)
+
+
 def read_schema(path) -> dict:
     """The schema file as a dict."""
     import yaml

@@ -127,6 +127,12 @@ class Terminal(logging.Handler):
             jobs = "A job" if len(self._failed) == 1 else f"{len(self._failed)} jobs"
             self.say(f"{jobs} failed, as said above. {again} mend it and say the same again.")
 
+    def stop(self, reason: str) -> None:
+        """End the run here, for a reason in plain words."""
+        self.end()
+        self.say(reason)
+        sys.exit(1)
+
     def end(self) -> None:
         """Take the line of progress away."""
         self._ticking.set()
