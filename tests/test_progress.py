@@ -332,6 +332,15 @@ def test_stacks_are_told_with_what_they_are_worth(tmp_path):
     assert other == "  M 42 V  1 frame, 60 s, FWHM 2.50 pix"
 
 
+def test_lights_without_a_place_on_the_sky_are_counted_by_target(tmp_path):
+    here = night(tmp_path, ["M 42,R,8,1,480,2.512,18.24,V,"])
+    assert words._unsolved(here) == []
+    (tmp_path / "unsolved.csv").write_text("frame,target\na,M 42\nb,M 34\nc,M 42\n")
+    (sentence,) = words._unsolved(here)
+    assert sentence.startswith("Not solved: 2 lights of M 42, 1 light of M 34; ")
+    assert "unsolved.csv" in sentence
+
+
 # Whole runs
 
 

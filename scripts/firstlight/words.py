@@ -66,7 +66,7 @@ def _found(table, results: str) -> str:
 
 def closing(night) -> list[str]:
     """What a whole run came to: stacks, what became of the files, where to look, and what lies there without use."""
-    return _stacks(night) + _files(night) + _where(night) + _leftovers(night)
+    return _stacks(night) + _files(night) + _unsolved(night) + _where(night) + _leftovers(night)
 
 
 def nothing_done(night) -> list[str]:
@@ -118,6 +118,18 @@ def _files(night) -> list[str]:
 
     rows = _rows(f"{night.results}/ledger.csv")
     return ledger.told(rows) if rows else []
+
+
+def _unsolved(night) -> list[str]:
+    """How many lights have no place on the sky, of which targets."""
+    counts = Counter(row["target"] for row in _rows(f"{night.results}/unsolved.csv"))
+    if not counts:
+        return []
+    which = ", ".join(f"{_number(count, 'light')} of {target}" for target, count in counts.most_common(MOST))
+    which += f" and of {len(counts) - MOST} more targets" if len(counts) > MOST else ""
+    return [
+        f"Not solved: {which}; stars aligned them where they could: {night.results}/unsolved.csv says what was tried"
+    ]
 
 
 def _where(night) -> list[str]:
