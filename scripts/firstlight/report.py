@@ -86,6 +86,6 @@ def balance_words(balance: dict) -> str:
     """The balance of the files in a sentence."""
     if not balance["files"]:
         return "The ledger is empty: no file was found."
-    outcomes = [f"{balance['outcomes'].get(name, 0)} {name}" for name in ("used", "dropped", "not needed")]
+    used, dropped, spare = (f"{balance['outcomes'].get(name, 0)} {name}" for name in ("used", "dropped", "not needed"))
     steps = ", ".join(f"{number} at {step or 'no step'}" for step, number in balance["dropped"])
-    return f"{count(balance['files'], 'file')} found: {', '.join(outcomes)}{f' ({steps})' if steps else ''}."
+    return f"{count(balance['files'], 'file')} found: {used}, {dropped}{f' ({steps})' if steps else ''}, {spare}."
