@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Frames of a night are read by many short jobs: bytecode written once saves seconds in each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docs pins benchmark peers scale cluster-test clean-demo
+.PHONY: demo test lint docs pins benchmark peers scale cluster-test faults clean-demo
 
 demo: .venv/ready demo/truth/night.json
 	$(BIN)/snakemake --configfile tests/demo.yaml
@@ -12,8 +12,9 @@ demo: .venv/ready demo/truth/night.json
 demo/truth/night.json: tests/simulated_night.py | .venv/ready
 	$(BIN)/python tests/simulated_night.py demo/raw --truth demo/truth --no-images
 
+# The tests of a file stay together, since they share what was made for them; four files at a time have room in memory.
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -65,6 +66,12 @@ scale: .venv/ready
 cluster-test: .venv/slurm
 	place=$$(mktemp -d); PYTHONPATH=scripts:tests $(BIN)/python tests/cluster.py $$place/test $(ONLY); done=$$?; \
 		[ $$done -ne 0 ] || rm -rf $$place; exit $$done
+
+# A night that is killed at KILLS moments, and disturbed in other ways, a quarter of an hour. ONLY=clock for one of them.
+KILLS ?= 30
+faults: .venv/ready
+	place=$$(mktemp -d); PYTHONPATH=scripts:tests $(BIN)/python tests/faults.py $$place/test $(ONLY) --kills $(KILLS); \
+		done=$$?; [ $$done -ne 0 ] || rm -rf $$place; exit $$done
 
 .venv/slurm: .venv/ready envs/slurm.txt
 	$(BIN)/python -m pip install --quiet --compile --requirement envs/slurm.txt

@@ -350,7 +350,7 @@ except (ConfigError, ValueError) as error:
 except OSError as error:
     TERMINAL.stop(plain(error))
 
-R = CONFIG["results"]
+R = TERMINAL.results = CONFIG["results"]
 START = f"{R}/logs/start.txt"
 PIXELS = max((row.nx * row.ny for row in TABLE.rows), default=1)
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from alike import differences
 from conftest import PROJECT, make_small_night, reduced
 from slurm import Missing, Slurm, end_in_order
 
@@ -32,8 +31,6 @@ LIMIT = 600  # seconds after which a run is killed
 QUICK = (
     "--cores 2 --latency-wait 5 --slurm-init-seconds-before-status-checks 7 --max-status-checks-per-second 2".split()
 )
-DATES = re.compile(rb"^(DATE    =|CHECKSUM=|DATASUM =).*", re.S)
-
 
 RUNS: list[subprocess.Popen] = []  # all that were begun
 
@@ -153,34 +150,6 @@ class Bench:
         start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
         text = self.slurm.run("sacct", "-n", "-P", "-S", start, "-o", ",".join(["JobID", *columns]))
         return [line.split("|") for line in text.splitlines() if "." not in line.partition("|")[0]]
-
-
-def differences(one: Path, other: Path) -> list[str]:
-    """Products of two results folders that are not the same to the byte, logs, dates and times of making left out."""
-    names = [{str(path.relative_to(root)) for path in files(root)} for root in (one, other)]
-    missing = names[0] ^ names[1]
-    return sorted(missing | {name for name in names[0] & names[1] if not same(one / name, other / name)})
-
-
-def files(results: Path) -> list[Path]:
-    others = {"logs", ".firstlight", "report.html"}  # the second remembers time stamps, the third tells what jobs took
-    return [path for path in results.rglob("*") if path.is_file() and not others & set(path.relative_to(results).parts)]
-
-
-def same(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes() or content(one) == content(other)
-
-
-def content(path: Path) -> bytes:
-    """A file without what says when it was made, and how long that took."""
-    data = path.read_bytes()
-    if "solving" in path.parts:
-        rows = list(csv.DictReader(data.decode().splitlines()))
-        return repr([row | {"seconds": ""} for row in rows]).encode()
-    if path.suffix != ".fits":
-        return data
-    cards = (data[start : start + 80] for start in range(0, len(data), 80))
-    return b"".join(card for card in cards if not DATES.match(card))
 
 
 # --- What may go wrong. Each begins a run, disturbs it, brings it to its end, and tells what was seen.

@@ -1,32 +1,12 @@
 """Two runs from the same frames give the same bytes. Truth: a night reduced twice, with other cores, another name of the
 results' folder, the raw frames in another order in their folder and with other time stamps."""
 
-import csv
-import io
 import os
 import shutil
-from pathlib import Path
 
 import pytest
+from alike import products
 from conftest import reduced
-
-# What tells of the run and not of the frames: logs, the cache with time stamps of the raw files, the plan and the report
-# with what was measured of the machine.
-OF_THE_RUN = ("logs/", ".firstlight/", "plan.txt", "report.html")
-
-
-def products(results: Path) -> dict[str, bytes]:
-    """Content of all products by their place among the results."""
-    files = {path.relative_to(results).as_posix(): path for path in results.rglob("*") if path.is_file()}
-    return {name: content(path) for name, path in files.items() if not name.startswith(OF_THE_RUN)}
-
-
-def content(path: Path) -> bytes:
-    """A file's bytes; the record of how a light was solved goes without the seconds that it took."""
-    if "solving" not in path.parts:
-        return path.read_bytes()
-    rows = list(csv.DictReader(io.StringIO(path.read_text())))
-    return repr([{**row, "seconds": None} for row in rows]).encode()
 
 
 @pytest.fixture(scope="module")

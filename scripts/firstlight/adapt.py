@@ -12,8 +12,17 @@ INPUTS = ("name", "content", "note")  # of each raw frame of a master; why it wa
 
 
 def raw_frame(path, facts: dict, repairs) -> Frame:
-    """A raw file as a frame in ADU, its header repaired and completed."""
-    data, head = raw.read(path)
+    """A raw file as a frame in ADU, its header repaired and completed.
+
+    Raises `raw.Changed` where it is not what the frames table was made from: what came of it would be taken for a product of
+    the frame that it was, also when that frame is back.
+    """
+    try:
+        data, head = raw.read(path)
+    except ValueError as error:
+        raise raw.Changed(path, f": {error}") from error
+    if raw.pixel_hash(data)[:16] != facts["FLPIXELS"]:
+        raise raw.Changed(path)
     return reduce.prepare(data, header.repair(head, str(path), repairs), facts)
 
 

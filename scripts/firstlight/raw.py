@@ -139,6 +139,13 @@ class Scan:
     notes: list[str] = field(default_factory=list)
 
 
+class Changed(OSError):
+    """A raw file is not what it was when the run began."""
+
+    def __init__(self, path, why=""):
+        super().__init__(f"{path} has changed since this run began{why}: say the same again, and it is looked at anew")
+
+
 def read(path: str, first: bool = False) -> tuple[np.ndarray, fits.Header]:
     """The image of a raw file as (data, header): native byte order, (ny, nx), BSCALE and BZERO applied.
 
@@ -306,6 +313,8 @@ def _card(line: str) -> tuple:
         value = truth == "T"
     else:
         value = int(whole) if whole else float(real.upper().replace("D", "E"))
+        if value in (math.inf, -math.inf):
+            raise ValueError("too large a number")
     return keyword, value, (comment or "").rstrip()
 
 

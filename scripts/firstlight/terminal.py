@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from . import raw
+from . import clock, raw
 from .job import FAILED, NOTE, named
 from .progress import Progress
 
@@ -75,6 +75,7 @@ class Terminal(logging.Handler):
         self.begun = clock()
         self.running = self.stopped = False
         self._failed, self._again = set(), False  # jobs that failed and were not made since; whether that was said
+        self.results = ""  # folder of the products
         self.starts = ""  # file of what jobs said before they opened their logs
         self.outputs: list[str] = []  # of jobs that are done
         self._progress: Progress | None = None
@@ -315,6 +316,11 @@ class Terminal(logging.Handler):
             self._signals[threading.get_ident()] = text.splitlines()[-1] if "died with" not in text else text
             return
         if self.stopped or any(end in text for end in ENDS):
+            return
+        if clock.SAID in text:
+            if clock.SAID not in self._said and self.results:
+                self._said.add(clock.SAID)
+                self.say(clock.bring_back(self.results))
             return
         self.end()
         self.say(in_words(text, exception))
