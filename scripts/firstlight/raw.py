@@ -25,7 +25,7 @@ from astropy.io import fits
 
 from .dialects import Values, structural
 
-READER = 1  # raised when the same file would give other pixels or another header text: makes caches be read anew
+READER = 2  # raised when the same file would give other pixels or another header text: makes caches be read anew
 MARKER = ".firstlight"  # lies in a folder of results
 DROPPED = "stands for a master that could not be made"
 PRODUCTS = {"masters", "lights", "steps", "aligned", "stacks", "pictures"}
@@ -82,7 +82,7 @@ def _search(folder: str, found: set[str], links: list[str], seen: set, skip: Ite
             found.add(folder)
             continue
         for entry in entries:
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 if SUFFIX.search(entry.name):
                     found.add(entry.path)
             elif entry.name.startswith(".") or entry.name in skip:
@@ -91,6 +91,14 @@ def _search(folder: str, found: set[str], links: list[str], seen: set, skip: Ite
                 links.append(entry.path)
             elif not os.path.lexists(os.path.join(entry.path, MARKER)):
                 todo.append((entry.path, ()))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads back to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def find_ready(places: Iterable[str], exclude: Iterable[str] = ()) -> list[str]:
@@ -173,13 +181,22 @@ def read_ready(path: str) -> tuple[np.ndarray, fits.Header, dict[str, np.ndarray
     UNCERT is one standard deviation, whichever kind of uncertainty the file holds. Raises ValueError as `read` does.
     """
     data, header = read(path, first=True)
-    beside = {}
-    with quiet(), _opened(path) as file, fits.open(file, mode="readonly", memmap=False, checksum=False) as hdus:
+    with quiet(), _opened(path) as file:
+        try:
+            return data, header, _beside(file, data.shape)
+        except Exception as error:  # astropy raises many types for damaged units
+            raise ValueError(f"what the file holds beside the image cannot be read: {one_line(error)}") from error
+
+
+def _beside(file, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The further images of a file that have this shape, by their names."""
+    found = {}
+    with fits.open(file, mode="readonly", memmap=False, checksum=False) as hdus:
         for hdu in hdus[1:]:
-            if hdu.is_image and hdu.name and hdu.data is not None and hdu.data.shape == data.shape:
+            if hdu.is_image and hdu.name and hdu.data is not None and hdu.data.shape == shape:
                 values = np.array(hdu.data, hdu.data.dtype.newbyteorder("="))
-                beside.setdefault(hdu.name, _deviation(values, hdu) if hdu.name == "UNCERT" else values)
-    return data, header, beside
+                found.setdefault(hdu.name, _deviation(values, hdu) if hdu.name == "UNCERT" else values)
+    return found
 
 
 def _deviation(values: np.ndarray, hdu) -> np.ndarray:
@@ -304,6 +321,8 @@ def _card(line: str) -> tuple:
         found = card.keyword, card.value, card.comment
         if "=" not in line:
             raise ValueError("no value")
+        if {"?", "*"} & set(card.keyword):  # astropy would take it for a pattern; and what is no ASCII became ?
+            raise ValueError("no keyword")
         str(fits.Card(*found))  # formatting finds what cannot be written
         return found
     keyword, string, truth, whole, real, comment = match.groups()
@@ -395,9 +414,12 @@ _STRUCTURAL_CARD = re.compile(
 @contextmanager
 def _opened(path: str):
     """A file object of the FITS bytes, gzip and bzip2 undone (by their first bytes, not by the name)."""
-    if stat.S_ISDIR(os.stat(path).st_mode):
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
         os.listdir(path)  # says why it could not be searched
         raise ValueError("this is a folder")
+    if not stat.S_ISREG(mode):  # to open a pipe would be to wait for who writes to it
+        raise ValueError("this is no file but a pipe or a device")
     with open(path, "rb") as file:
         start = file.read(64)
         _refuse(Path(path).name, start)
@@ -593,7 +615,12 @@ def _decompressed(file, unit: _Unit) -> np.ndarray:
             data = hdus[unit.index].data
             return np.array(data, data.dtype.newbyteorder("=")).reshape(unit.image())
     except Exception as error:  # astropy and its codecs raise many types for damaged tiles
-        raise ValueError(f"the compressed image cannot be unpacked: {error}") from error
+        raise ValueError(f"the compressed image cannot be unpacked: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """What an error of another program says, or its name where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _inherited(unit: _Unit, primary: _Unit) -> str:
