@@ -95,7 +95,7 @@ class SmallNight:
         """A working folder in which nothing is made yet."""
         for part in ("raw", "code", "config.yaml", "stars.csv"):
             source = self.folder / part
-            where.mkdir(exist_ok=True)
+            where.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, where / part)
         return where
 

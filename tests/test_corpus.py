@@ -75,3 +75,55 @@ def test_frames_of_a_folder_that_nobody_may_write_to(small_night, tmp_path):
     finally:
         (folder / "raw").chmod(0o755)
         shutil.rmtree(folder)
+
+
+HOSTILE = (
+    ("../../outside", "../up"),
+    ("/etc/outside", "/R"),
+    ("$(touch outside)", "`touch outside`"),
+    ("a'b\"c", "{R}"),
+    ("{wildcards.target}{0}", "*?[R]"),
+    ("CON", "NUL"),
+    ("x" * 60, "-rf"),
+    ("M 31", "R"),
+    ("M_31", "R"),
+    ("m 31", "r"),
+)
+
+
+@pytest.fixture(scope="module")
+def hostile(small_night, tmp_path_factory):
+    """A folder that nothing but the run may write to, and what the terminal showed."""
+    folder = small_night.copy_inputs(tmp_path_factory.mktemp("outer") / "inner" / "night")
+    shutil.rmtree(folder / "raw")
+    made = corpus.Corpus(folder / "raw", next((small_night.folder / "raw").glob("Light_R_*.fits")))
+    for number, (target, band) in enumerate(HOSTILE):
+        made.light(f"{number}.fits", "used", OBJECT=target, FILTER=band, INSFILTE=None)
+    run = snakemake(folder, "--config", "catalogue=none", "keep=[]", code=folder / "code")
+    return folder, run
+
+
+def test_names_that_would_lead_elsewhere_lead_nowhere(hostile):
+    folder, run = hostile
+    assert run.code == 0, run.text
+    assert not [trace for trace in TRACES if trace in run.text], run.text
+    outer = folder.parents[1]
+    assert {path.name for path in outer.iterdir()} == {"inner"}
+    assert {path.name for path in folder.parent.iterdir()} == {"night"}
+    assert {path.name for path in folder.iterdir()} == {
+        "raw",
+        "code",
+        "config.yaml",
+        "stars.csv",
+        "results",
+        ".snakemake",
+    }
+    stray = [path for path in folder.rglob("*outside") if not path.is_relative_to(folder / "results")]
+    assert stray == []
+
+
+def test_names_that_differ_have_stacks_of_their_own(hostile):
+    folder, _ = hostile
+    rows = io.read_rows(folder / "results" / "stacks.csv")
+    assert [int(row["frames"]) for row in rows] == [1] * len(HOSTILE)
+    assert len(list((folder / "results" / "stacks").glob("*/*.fits"))) == len(rows)
