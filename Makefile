@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Frames of a night are read by many short jobs: bytecode written once saves seconds in each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docs pins benchmark peers scale cluster-test faults clean-demo
+.PHONY: demo test lint docs pins benchmark peers scale cluster-test faults fuzz clean-demo
 
 demo: .venv/ready demo/truth/night.json
 	$(BIN)/snakemake --configfile tests/demo.yaml
@@ -72,6 +72,18 @@ KILLS ?= 30
 faults: .venv/ready
 	place=$$(mktemp -d); PYTHONPATH=scripts:tests $(BIN)/python tests/faults.py $$place/test $(ONLY) --kills $(KILLS); \
 		done=$$?; [ $$done -ne 0 ] || rm -rf $$place; exit $$done
+
+# The reader of frames against changed bytes for FUZZ seconds, guided by coverage where atheris can be had for this Python (else
+# at random, and it says so); then the properties of test_properties.py with so many examples each, others in each run.
+FUZZ ?= 300
+EXAMPLES ?= 2000
+fuzz: .venv/fuzz
+	PYTHONPATH=scripts $(BIN)/python tests/fuzz.py $(FUZZ)
+	EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_properties.py
+
+.venv/fuzz: .venv/ready envs/fuzz.txt
+	-$(BIN)/python -m pip install --quiet --compile --requirement envs/fuzz.txt
+	touch $@
 
 .venv/slurm: .venv/ready envs/slurm.txt
 	$(BIN)/python -m pip install --quiet --compile --requirement envs/slurm.txt

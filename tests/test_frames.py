@@ -575,11 +575,14 @@ def test_raw_files_are_not_touched(tmp_path):
 
 
 def test_a_name_that_is_not_utf8(tmp_path):
+    """Snakemake would end with it, and with it the night."""
     path = light(tmp_path / "raw" / "a.fits", 1)
-    strange = os.fsdecode(os.path.join(os.fsencode(path.parent), b"\xff.fits"))
+    strange = os.fsdecode(os.path.join(os.fsencode(path.parent), b"\xff\r.fits"))
     os.rename(path, strange)
     update(tmp_path)
-    assert [row.path for row in frames.read(str(tmp_path / "results")).rows] == [strange]
+    table = frames.read(str(tmp_path / "results"))
+    reason = "its name, or that of its folder, is not UTF-8: rename it"
+    assert table == frames.Table([], [frames.Rejected(strange, reason)])
 
 
 # --- The report -----------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def gathered(given, params) -> dict:
 
 def table(path: str) -> list[dict]:
     """The rows of a table as text; none where there is no such file. Names of files that are not UTF-8 survive."""
-    return list(csv.DictReader(StringIO(raw.read_text(path) or "")))
+    return list(csv.DictReader(StringIO(raw.read_text(path) or "", newline="")))
 
 
 def _logs(results: str):

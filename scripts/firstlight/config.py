@@ -33,6 +33,12 @@ OTHER_CLIPPINGS = {
 OTHER_METHODS = {"mean": {}, "scaled": {"scale": "level"}, "weighted": {"weight": "noise"}}  # averages all three
 
 
+LONGEST = 200  # characters of a value that is told
+DEEPEST = 40  # sections within each other
+MOST = 20  # faults of a kind that are told
+LARGEST = 1e300
+
+
 class ConfigError(ValueError):
     """Something in the configuration is wrong; the message says what and how to mend it."""
 
@@ -45,6 +51,8 @@ def complete(config: dict, schema: dict) -> dict:
     """
     from jsonschema import Draft202012Validator
 
+    if unusable := [sentence for key, value in config.items() for sentence in _unusable(value, (str(key),))]:
+        raise ConfigError("\n".join(unusable))
     config = _as_described({key: _translated(key, value) for key, value in config.items()}, schema)
     faults = sorted(
         Draft202012Validator(schema).iter_errors(config), key=lambda fault: list(map(str, fault.absolute_path))
@@ -64,18 +72,22 @@ def says(path) -> bool:
     import yaml
 
     try:
-        root = yaml.compose(Path(path).read_text(), yaml.SafeLoader)
+        text = Path(path).read_text()
+        root = yaml.compose(text, yaml.SafeLoader)
+        if root is None:
+            return False
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"{path} has no keys: each line is KEY: VALUE, for example raw: /data/2025-06-01")
+        _once(path, root)
+        yaml.load(text, yaml.SafeLoader)
     except FileNotFoundError:
         return False
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}") from error
     except yaml.YAMLError as error:
         raise ConfigError(_no_yaml(path, error)) from error
-    if root is None:
-        return False
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path} has no keys: each line is KEY: VALUE, for example raw: /data/2025-06-01")
-    _once(path, root)
+    except RecursionError as error:
+        raise ConfigError(f"{path}: lists or sections lie in each other without end") from error
     return True
 
 
@@ -88,13 +100,20 @@ def _no_yaml(path, error) -> str:
 
 
 def _once(path, node) -> None:
-    """Raise ConfigError where a key stands twice in the same section."""
+    """Raise ConfigError where a key stands twice in the same section, or a value looks like a date or number and is none."""
     import yaml
+
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            yaml.SafeLoader("").construct_object(node)
+        except ValueError as error:
+            where = f"{path}, line {node.start_mark.line + 1}"
+            raise ConfigError(f"{where}: {_shown(node.value)} is no value ({error}): text stands in quotes") from error
 
     keys = {}
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         line = key.start_mark.line + 1
-        if key.value in keys and isinstance(key, yaml.ScalarNode):
+        if isinstance(key, yaml.ScalarNode) and key.value in keys:
             raise ConfigError(f"{path}, line {line}: {key.value} stands in line {keys[key.value]} already: say it once")
         if isinstance(key, yaml.ScalarNode):
             keys[key.value] = line
@@ -153,11 +172,13 @@ def _plain(text: str, types: list[str]):
     import yaml
 
     kinds = {"number": (int, float), "integer": int, "boolean": bool, "null": type(None)}
+    if len(text) > LONGEST:  # no number; and what is nested deeply ends the reader
+        return text
     if "string" in types or not set(types) & set(kinds):
         return text
     try:
         value = None if text == "None" else yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a date that is none is a ValueError
         return text
     return value if any(isinstance(value, kinds[name]) for name in types if name in kinds) else text
 
@@ -192,13 +213,50 @@ def _as_described(value, schema: dict):
     return value
 
 
+def _unusable(value, where: tuple[str, ...]) -> list[str]:
+    """A sentence for each value, however deep, that no key can mean."""
+    if len(where) > DEEPEST:
+        return [f"configuration: {_place(where[:3])}: lists or sections lie in each other too deep"]
+    if isinstance(value, dict):
+        inner = ((str(key), part) for key, part in value.items())
+    elif isinstance(value, list):
+        inner = ((str(number), part) for number, part in enumerate(value))
+    elif value is None or isinstance(value, (bool, date)):
+        return []
+    elif isinstance(value, str):
+        return [f"configuration: {_place(where)}: {_shown(value)} has a zero byte in it"] if "\0" in value else []
+    elif isinstance(value, (int, float)):
+        finite = -LARGEST < value < LARGEST
+        return [] if finite else [f"configuration: {_place(where)}: {_shown(value)} is not a finite number"]
+    else:
+        return [f"configuration: {_place(where)}: {_shown(value)} is neither text, number, date, list nor section"]
+    return [sentence for key, part in inner for sentence in _unusable(part, (*where, key))][:MOST]
+
+
+def _place(where) -> str:
+    """The keys on the way to a value as one word, on one line."""
+    text = ".".join(map(str, where))
+    return text if text.isprintable() else repr(text)
+
+
+def _shown(value) -> str:
+    """A value as it stands in a sentence."""
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        return "a number of more than 300 digits"
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def _sentence(fault) -> str:
-    where = ".".join(map(str, fault.absolute_path))
+    where = _place(fault.absolute_path)
     if fault.validator == "additionalProperties":
         known = list(fault.schema.get("properties", {}))
         unknown = [key for key in fault.instance if key not in known]
-        return "\n".join(_unknown(f"{where}.{key}" if where else key, key, known) for key in unknown)
-    value = f"{where}: {fault.instance!r}"
+        return "\n".join(_unknown(".".join(map(str, [*fault.absolute_path, key])), key, known) for key in unknown)
+    value = f"{where}: {_shown(fault.instance)}"
     description = fault.schema.get("description", "") if isinstance(fault.schema, dict) else ""
     description = f" ({description})" if description else ""
     if fault.validator == "enum":
@@ -208,10 +266,10 @@ def _sentence(fault) -> str:
         return f"configuration: {value} should be of type {wanted}{description}"
     if fault.validator == "pattern":
         return f"configuration: {value} is not of the form that is read here{description}"
-    return f"configuration: {value}: {fault.message}{description}"
+    return f"configuration: {value}: {_cut(fault.message)}{description}"
 
 
 def _unknown(where: str, key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(str(key), known, 1, 0.5)
     way_out = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-    return f"configuration: unknown key {where!r}: {way_out}"
+    return f"configuration: unknown key {_shown(where)}: {way_out}"

@@ -130,7 +130,7 @@ def value_of(header, key):
     if isinstance(value, str):
         value = value.strip()
         return None if value.lower() in ABSENT else value
-    if value is None or isinstance(value, fits.card.Undefined):
+    if value is None or isinstance(value, (fits.card.Undefined, fits.Header)):  # a header for a pattern of keywords
         return None
     return value
 

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from .tables import table_text
+
 UNKNOWN_FIELD = 3.0  # deg, diagonal of a frame of which no header tells the scale
 APART = 5.0  # deg from the others, beyond which a frame has no part in the cone
 KEPT_YEARS = 1.0  # a star of 0.1"/yr, faster than most, is 0.1" off then
@@ -111,11 +113,8 @@ def from_text(text: str | None) -> dict[str, Field]:
 
 def to_text(known: dict[str, Field]) -> str:
     """The record as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["target", *(part.name for part in fields(Field))])
-    writer.writerows([target, *astuple(field)] for target, field in sorted(known.items()))
-    return text.getvalue()
+    columns = ["target", *(part.name for part in fields(Field))]
+    return table_text(columns, ([target, *astuple(field)] for target, field in sorted(known.items())))
 
 
 def _holds(known: Field, need: Wanted) -> bool:

@@ -28,6 +28,7 @@ from . import header as headers
 from . import nights as calendar
 from .header import Description, Settings
 from .provenance import identity
+from .tables import table_text
 
 SCHEMA = 1  # of the cache; the part of it that is read from files also depends on raw.READER
 CALIBRATIONS = ("bias", "dark", "flat", "flatdark")
@@ -188,7 +189,10 @@ def _entry(scan, path: str, stamp) -> dict:
     """What the cache keeps of one file."""
     kept = {"stamp": list(stamp) if stamp else None}
     try:
+        path.encode()  # Snakemake keeps records of what it reads in UTF-8
         scanned = scan(path)
+    except UnicodeEncodeError:
+        return {**kept, "error": "its name, or that of its folder, is not UTF-8: rename it"}
     except ValueError as error:
         return {**kept, "error": str(error)}
     except (OSError, MemoryError) as error:  # may pass: without a stamp it is tried again the next time
@@ -486,15 +490,6 @@ def to_csv(kind, rows: Iterable) -> str:
     """Rows of a dataclass as a table, text."""
     columns = [part.name for part in fields(kind)]
     return table_text(columns, map(attrgetter(*columns), rows))
-
-
-def table_text(columns: Iterable[str], lines: Iterable) -> str:
-    """A table as text, CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 def _from_csv(kind, results: str, name: str) -> list:

@@ -129,6 +129,7 @@ class Detector:
 
 # --- Repairs --------------------------------------------------------------------------------------------------------
 _ITEM = ("where", "rename", "append", "update")
+MOST_DIGITS = 60  # of a whole number: a card has 80 characters
 
 
 class Repairs(tuple):
@@ -173,15 +174,19 @@ def _keyword(key) -> str:
 
 def _checked_value(part: str, key, value):
     if part == "rename":
+        if value is None or {_keyword(key), _keyword(value)} & {"COMMENT", "HISTORY"}:
+            raise ValueError(f"header: rename: {key}: {value!r}: write OLD: NEW, two keywords that have a value")
         return _keyword(value)
     if isinstance(value, (bool, int, float)) or value is None:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"header: {key} is {value}, which a header cannot hold: write a finite number")
+        if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+            raise ValueError(f"header: {key} has more than {MOST_DIGITS} digits, which a header cannot hold")
         return value
     if isinstance(value, (date, datetime)):  # YAML reads an unquoted 2025-06-01 as a date
         return value.isoformat()
     if isinstance(value, str) and re.fullmatch(r"[ -~]*", value):
-        return value
+        return value.rstrip()  # blanks at the end mean nothing in a header
     raise ValueError(f"header: {key} is {value!r}: write a number, true, false, or text in plain ASCII")
 
 
@@ -218,7 +223,7 @@ def _concerns(where, header, path: str) -> bool:
 
 def _apply(rule: Mapping, header: fits.Header) -> None:
     for old, new in rule["rename"].items():
-        if value_of(header, old) is not None:
+        if old != new and value_of(header, old) is not None:
             header[new] = (header[old], header.comments[old])
             del header[old]
     for key, value in rule["append"].items():
@@ -529,7 +534,7 @@ def _comment_of(header, key: str) -> str:
     return comment_of(header, key).lower() if key in header else ""
 
 
-_RANGE = r"\s*(?:([+-]?\d+)\s*:\s*([+-]?\d+)|[*:])\s*"
+_RANGE = r"\s*(?:([+-]?\d{1,9})\s*:\s*([+-]?\d{1,9})|[*:])\s*"
 _SECTION = re.compile(rf"\s*\[?{_RANGE},{_RANGE}\]?\s*")
 
 
@@ -543,7 +548,7 @@ def parse_section(text: str, shape: tuple[int, int], part: str = "trim") -> tupl
     way_out = f"{'trim: region or ' * (part == 'trim')}cameras: {part} sets another, or none"
     match = _SECTION.fullmatch(str(text))
     if not match:
-        raise ValueError(f"{part} section {text!r} is not of the form [x1:x2,y1:y2]: {way_out}")
+        raise ValueError(f"{part} section {str(text)[:80]!r} is not of the form [x1:x2,y1:y2]: {way_out}")
     ranges = [(int(first), int(last)) if first else None for first, last in (match.groups()[:2], match.groups()[2:])]
     (x1, x2), (y1, y2) = (one or (1, length) for one, length in zip(ranges, shape[::-1], strict=True))
     if 1 <= x1 <= x2 <= shape[1] and 1 <= y1 <= y2 <= shape[0]:

@@ -17,6 +17,7 @@ from astropy.io.fits.verify import VerifyWarning
 
 from . import __version__, lean
 from .frame import MASTER_NAME, Frame, Mask, printable
+from .tables import table_text
 
 # Cards that describe how an array is stored, not what it shows.
 STRUCTURAL = (
@@ -423,15 +424,15 @@ def _mask_sections(path) -> list[str]:
 
 def write_rows(path, rows: list[dict], columns=None) -> None:
     """Write a small table of mixed columns as CSV; without rows it needs the names of its columns."""
-    with whole(path) as part, open(part, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(columns or rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    columns = list(columns or rows[0])
+    text = table_text(columns, ([row.get(column, "") for column in columns] for row in rows))
+    with whole(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.write(text)
 
 
 def read_rows(path) -> list[dict]:
     """The rows of a table that `write_rows` wrote, all values as text."""
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -25,7 +25,7 @@ def angle_of(value) -> float | None:
     whole, minutes, seconds = (float(part or 0) for part in parts)
     if minutes >= 60 or seconds >= 60.5:
         return None
-    return (-1 if sign == "-" else 1) * (whole + minutes / 60 + seconds / 3600)
+    return as_number((-1 if sign == "-" else 1) * (whole + minutes / 60 + seconds / 3600))
 
 
 def _is_sexagesimal(value) -> bool:
@@ -80,9 +80,10 @@ def _in_hours(header, key: str) -> bool:
 
 
 def _on_sky(ra: float | None, dec: float | None) -> tuple[float, float] | None:
-    if ra is None or dec is None or not -360 <= ra <= 360 or abs(dec) > 90 or (ra == 0 and dec == 0):
+    if ra is None or dec is None or not -360 <= ra <= 360 or abs(dec) > 90:
         return None
-    return ra % 360, dec
+    ra = ra % 360 % 360  # a tiny negative angle is 360 after the first
+    return None if ra == 0 and dec == 0 else (ra, dec)
 
 
 def _celestial(header) -> bool:
@@ -136,8 +137,9 @@ def binning_of(header) -> tuple[str, str]:
             return f"{x:.0f}x{y if y and y >= 1 else x:.0f}", f"{keys[0]} = {x:.0f}"
     for key in ("CCDSUM", "BINNING", "BIN"):
         parts = re.findall(r"\d+", str(value_of(header, key) or ""))
-        if parts and int(parts[0]) > 0:
-            return f"{int(parts[0])}x{int(parts[-1])}", quoted(key, header[key])
+        x, y = (as_number(parts[i]) if parts else None for i in (0, -1))
+        if x and x >= 1:
+            return f"{x:.0f}x{y if y and y >= 1 else x:.0f}", quoted(key, header[key])
     return "1x1", ""
 
 

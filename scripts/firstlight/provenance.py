@@ -24,7 +24,7 @@ ONLY_WORDS = {"history"}  # project modules by which no product differs but in i
 
 def identity(*parts) -> str:
     """A short hash of any values that have a stable text form; the order counts."""
-    return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def content_identity(path) -> str:

@@ -559,6 +559,8 @@ def _load(path: str, first: bool = False) -> tuple[np.ndarray, str, list[str]]:
 
 def _stored(file, unit: _Unit) -> bytes:
     """The bytes of a unit's data; never asks for memory that the file cannot fill."""
+    if unit.size < 0:
+        raise ValueError("the header's PCOUNT or GCOUNT is negative: it is damaged")
     file.seek(unit.start)
     parts, missing = [], unit.size
     while missing:

@@ -167,7 +167,7 @@ def _first(sentences: list[str], of: str) -> list[str]:
 
 
 def _rows(path: str) -> list[dict]:
-    return list(csv.DictReader(text_files.StringIO(raw.read_text(path) or "")))
+    return list(csv.DictReader(text_files.StringIO(raw.read_text(path) or "", newline="")))
 
 
 def _number(number: int, what: str) -> str:
