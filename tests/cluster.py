@@ -24,6 +24,7 @@ from pathlib import Path
 
 from alike import differences
 from conftest import PROJECT, make_small_night, reduced
+from disturbance import Skip, Wrong, enlarge, small_disk
 from slurm import Missing, Slurm, end_in_order
 
 LIMIT = 600  # seconds after which a run is killed
@@ -33,14 +34,6 @@ QUICK = (
 )
 
 RUNS: list[subprocess.Popen] = []  # all that were begun
-
-
-class Wrong(AssertionError):
-    """A fault had another end than it should."""
-
-
-class Skip(Exception):
-    """This machine does not let a fault happen."""
 
 
 @dataclass
@@ -260,22 +253,6 @@ def scratch(bench: Bench, work: Work) -> str:
         enlarge(place)
         expect(work.run(*spilling) == 0, work)
     return "said so; with room made a second run finished"
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, size: int):
-    """A disk of so many kB at a folder."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
-        raise Skip("no permission to mount a small disk")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", place], check=True)
-
-
-def enlarge(place: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=1g", place], check=True)
 
 
 def demo(bench: Bench, work: Work) -> str:

@@ -25,18 +25,11 @@ from pathlib import Path
 from alike import differences, products
 from astropy.io import fits
 from conftest import SmallNight, make_small_night, snakemake
+from disturbance import Skip, Wrong, enlarge, small_disk
 
 TRACES = ("Traceback (most recent call last)", 'File "', "Error in rule")
 LIMIT = 600  # s
 LITTLE = 330e6  # bytes of address space: a job finds no room for its arrays, Python itself does
-
-
-class Wrong(AssertionError):
-    """A fault had another end than it should."""
-
-
-class Skip(Exception):
-    """This machine does not let a fault happen."""
 
 
 @dataclass
@@ -132,7 +125,7 @@ def disk(work: Work) -> str:
     """a full disk"""
     with small_disk(work.results, 9000):
         expect(work.run() != 0 and "no space left on the disk" in work.shown, work)
-        subprocess.run(["mount", "-o", "remount,size=1g", work.results], check=True)
+        enlarge(work.results)
         work.again()
         kept = shutil.copytree(work.results, work.folder / "kept")
     work.results.rmdir()
@@ -209,19 +202,6 @@ def edited(work: Work) -> str:
 
 
 FAULTS = (two_runs, disk, memory, raw_removed, raw_changed, clock, edited)
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, size: int):
-    """A disk of so many kB at a folder."""
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
-        raise Skip("no permission to mount a small disk")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def tried(night: SmallNight, folder: Path, fault: Callable, *arguments) -> tuple[str, bool | None]:
