@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simulated_night as sim
 from astropy.io import fits
-from firstlight import combine, products, scaling
+from firstlight import combine, history, products, scaling
 from firstlight.frame import Frame, Mask, Unusable
 
 SHAPE = (256, 272)
@@ -804,3 +804,16 @@ def test_of_history_a_stack_keeps_the_lines_that_all_frames_have():
             header.add_history(line)
     out = products.shared_header(headers, headers[0])
     assert list(out["HISTORY"]) == ["camera: cooled", "light: firstlight"]
+
+
+def test_of_versions_those_are_kept_that_all_frames_name():
+    """One light needed another solver: its line, too long for a card, must not cost the others theirs."""
+    long = "light: firstlight 0.1.0, Python 3.11.7, numpy 2.4.6, astropy 8.0.2, sep 1.4.1, reproject 0.21.0"
+    headers = []
+    for text in (long, f"{long}, seiza 0.45.0", long):
+        header = fits.Header({"OBJECT": "M 1"})
+        for part in history.wrapped(text):
+            header.add_history(part)
+        headers.append(header)
+    for first in (headers[0], headers[1]):
+        assert history.joined(products.shared_header(headers, first)["HISTORY"]) == [long]

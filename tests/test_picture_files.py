@@ -110,6 +110,17 @@ def test_a_tiff_carries_the_same_packet(tmp_path):
         assert page.tags[700].value == packet and page.description.startswith("R: R")
 
 
+@pytest.mark.parametrize("sip", [0.0, 2e-6])
+def test_a_header_follows_rows_in_reverse(sip):
+    head, ny = header(35.0, sip=sip), 300
+    if sip:
+        head.update({"A_1_1": 3e-6, "A_0_2": -1e-6, "B_1_1": 2e-6, "B_2_0": 4e-6})
+    before, after = WCS(head), WCS(tags.overturned(fits.Header(head), ny))
+    x, y = np.array([1.0, 50.0, 400.0, 210.0]), np.array([1.0, 280.0, 20.0, 300.0])
+    np.testing.assert_allclose(after.all_pix2world(x, ny + 1 - y, 1), before.all_pix2world(x, y, 1), atol=1e-9)
+    assert tags.mirrored(tags.overturned(fits.Header(head), ny)) and not tags.mirrored(fits.Header(head))
+
+
 def test_the_wcs_follows_the_crop():
     head = header()
     cut = tags.cut_header(head, (slice(30, 200), slice(50, 350)))
@@ -296,6 +307,35 @@ def test_the_png_agrees_with_the_stacks_wcs(night):
         weight = (grey[rows, columns] - np.median(grey)).clip(0)
         offsets.append([(columns * weight).sum() / weight.sum() - cx, (rows * weight).sum() / weight.sum() - cy])
     assert np.abs(np.median(offsets, axis=0)).max() < 0.1
+
+
+def overturned(night, folder, change):
+    """The job on the night's stacks with their rows in reverse; `change` makes their headers."""
+    for name in "BVR":
+        frame = io.read_frame(night[0] / f"{name}.fits")
+        reverse = Frame(frame.data[::-1].copy(), change(frame.header), None, frame.mask[::-1].copy(), "electron")
+        io.write_frame(folder / f"{name}.fits", reverse)
+    options = {"mapping": None, "crop": "common", "balance": "catalogue"}
+    adapt_picture.picture_of(job(folder, list("BVR"), options, night[0] / "stars.ecsv"))
+
+
+def test_frames_whose_first_row_is_the_upper_one_make_the_same_picture(night, tmp_path):
+    """By their WCS: no picture shows the sky as in a mirror, whichever way a camera wrote its rows."""
+    overturned(night, tmp_path, lambda header: tags.overturned(header, SHAPE[1]))
+    assert tags.mirrored(fits.getheader(tmp_path / "V.fits", 0))
+    one, other = (np.asarray(Image.open(folder / "a.png")).astype(int) for folder in (night[0], tmp_path))
+    assert np.abs(one - other).max() <= 1
+    assert not tags.mirrored(fits.getheader(tmp_path / "a.fits"))
+
+
+def test_unsolved_frames_stand_as_their_programs_say(night, tmp_path):
+    def change(header):
+        return fits.Header({"FILTER": header["FILTER"], "ROWORDER": "TOP-DOWN", "EXPTOT": 480.0, "FWHM": 3.0})
+
+    overturned(night, tmp_path, change)
+    one, other = (np.asarray(Image.open(folder / "a.png")).astype(float).sum(axis=2) for folder in (night[0], tmp_path))
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
+    assert np.corrcoef(one.ravel(), other[::-1].ravel())[0, 1] < 0.3
 
 
 def test_all_files_are_there(night):

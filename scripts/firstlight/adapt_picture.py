@@ -60,6 +60,7 @@ def _made(snakemake):
             io.write_words(path, ["No picture: no stack could be made.", *reasons])
         return None
     check(stacks)
+    stacks, headers = _upright(stacks, headers)
     parts, options = _channels(stacks, options)
     used = list(dict.fromkeys(name for part in parts.values() for name in part))
     stacks, headers = ({name: values[name] for name in used} for values in (stacks, headers))
@@ -99,6 +100,16 @@ def _stacks(snakemake) -> tuple[dict, dict, list[str]]:
             continue
         stacks[name], headers[name] = (frame.data, frame.mask), frame.header
     return stacks, headers, reasons
+
+
+def _upright(stacks: dict, headers: dict) -> tuple[dict, dict]:
+    """Stacks and headers, all with their rows in reverse where the sky would stand mirrored."""
+    if not any(map(tags.mirrored, headers.values())):
+        return stacks, headers
+    print("rows are taken in reverse: the sky would stand mirrored")
+    ny = next(iter(stacks.values()))[0].shape[0]
+    stacks = {name: tuple(np.ascontiguousarray(array[::-1]) for array in stack) for name, stack in stacks.items()}
+    return stacks, {name: tags.overturned(header, ny) for name, header in headers.items()}
 
 
 def _channels(stacks: dict, options: dict) -> tuple[dict, dict]:

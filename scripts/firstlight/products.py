@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from astropy.io import fits
 
-from . import honesty, photometry, resample, sources
+from . import history, honesty, photometry, resample, sources
 from .frame import Frame, printable
 
 # What belongs to one frame alone, also where there is but one, or where all agree by chance.
@@ -64,12 +64,25 @@ def shared_header(headers: list[fits.Header], first: fits.Header) -> fits.Header
 
 
 def _keep_shared_lines(out: fits.Header, headers: list[fits.Header], key: str) -> None:
-    shared = set.intersection(*(set(header.get(key, ())) for header in headers)) if headers else set()
-    lines = [line for line in out[key] if line in shared]
+    """Texts that all headers share; of those that name versions the names that all share, since not each frame needed every
+    library."""
+    whole, parts = (history.joined, history.wrapped) if key == "HISTORY" else (list, lambda text: [text])
+    texts = [whole(header.get(key, ())) for header in headers]
+    shared = [_shared(text, texts) for text in whole(out[key])]
     out.remove(key, remove_all=True)
     add = out.add_history if key == "HISTORY" else out.add_comment
-    for line in lines:
+    for line in (part for text in shared if text for part in parts(text)):
         add(line)
+
+
+def _shared(text: str, texts: list[list[str]]) -> str:
+    if all(text in others for others in texts):
+        return text
+    made, *libraries = text.split(", ")
+    alike = [next((one.split(", ") for one in others if one.split(", ")[0] == made), []) for others in texts]
+    if not re.fullmatch(r"\w+: firstlight \S+", made) or not all(alike):
+        return ""
+    return ", ".join([made, *(name for name in libraries if all(name in others for others in alike))])
 
 
 def dates(headers: list[fits.Header]) -> dict:

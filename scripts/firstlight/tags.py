@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
 from astropy.io import fits
 
 from . import __version__, lean
-from .astrometry import read_wcs
+from .astrometry import read_wcs, replace_wcs, wcs_cards
 from .channels import words
 from .frame import printable
 
@@ -23,6 +24,37 @@ def cut_header(header: fits.Header, box: tuple[slice, slice]) -> fits.Header:
         if key in header:
             header[key] -= part.start
     return header
+
+
+def mirrored(header: fits.Header) -> bool:
+    """Whether the sky stands mirrored in an image whose first row is at the bottom: by its WCS (east is left of north), else
+    by ROWORDER, with which capture programs say that their first row is the upper one."""
+    wcs = read_wcs(header)
+    if wcs is None:
+        return str(header.get("ROWORDER", "")).strip().upper() == "TOP-DOWN"
+    return bool(np.linalg.det(wcs.pixel_scale_matrix) > 0)
+
+
+def overturned(header: fits.Header, ny: int) -> fits.Header:
+    """A copy of a header for the same image of ny rows with its last row first.
+
+    With y' = ny + 1 - y the second column of CD changes its sign, and of the SIP terms A_pq those of odd q, of B_pq the others
+    (Shupe et al. 2005, ASP Conf. 347, 491).
+    """
+    wcs = read_wcs(header)
+    clean = replace_wcs(header, None)
+    clean.remove("ROWORDER", ignore_missing=True)
+    if wcs is None:
+        return clean
+    cards = wcs_cards(wcs)
+    cards["CRPIX2"] = ny + 1 - cards["CRPIX2"]
+    for key in ("CD1_2", "CD2_2"):
+        cards[key] = -cards[key]
+    for key in cards:
+        if term := re.fullmatch(r"([AB])P?_\d_(\d)", key):
+            cards[key] *= (-1) ** (int(term[2]) + (term[1] == "B"))
+    clean.extend(cards.cards, update=True)
+    return clean
 
 
 def celestial(header: fits.Header):

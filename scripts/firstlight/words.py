@@ -73,6 +73,7 @@ def nothing_done(night) -> list[str]:
     """The same where all was made before."""
     return [
         "Nothing to be done: everything is made, and nothing has changed since.",
+        *_unsolved(night),
         *_where(night),
         *_leftovers(night),
     ]
