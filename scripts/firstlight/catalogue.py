@@ -273,8 +273,11 @@ def advice(meta: dict, field: float | None) -> str:
         return str(meta.get("note") or "the catalogue has no stars")
     if "bright" in str(meta.get("source")) and (field is None or field < BRIGHT_FIELD):
         size = "a field of unknown size" if field is None else f"a field of {field:.2g} deg"
+        deeper = "catalogue: gaia, or a table, goes deeper"
+        if meta.get("failed"):  # it was asked
+            deeper = "the Gaia archive, which goes deeper, did not answer; a later run asks it again"
         return (
             f"{size} may hold too few bright stars (G <= {BRIGHT_LIMIT:g}; nearly all fields from {BRIGHT_FIELD:g} deg on "
-            "have enough): catalogue: gaia, or a table, goes deeper"
+            f"have enough): {deeper}"
         )
     return ""

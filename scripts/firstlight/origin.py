@@ -19,7 +19,7 @@ def origin(of: str, results: str) -> str:
         return f"Name a product: snakemake origin --config of={results}/stacks/TARGET/FILTER.fits"
     path = file_of(of, results)
     if not path.is_file():
-        return f"{path} is not there: it is made by snakemake {path}"
+        return f"{path} is not there: snakemake {path} makes it, if the night has such a target and filter"
     try:
         own = io.read_header(path).get("FLVERS") is not None
     except (OSError, ValueError):
