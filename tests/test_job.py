@@ -74,6 +74,7 @@ def test_a_job_is_named_by_its_frame():
             OSError(errno.EROFS, "Read-only file system", "out/a"),
             "no permission to read or write out/a (read-only file",
         ),
+        (OSError(errno.ENOENT, "No such file or directory", "/proc/x"), "no such file or folder: /proc/x (moved"),
         (MemoryError(), "not enough memory: fewer jobs at a time"),
         (ValueError("the flat is\n 3x4"), "the flat is 3x4"),
         (KeyError("x"), "KeyError: 'x'; this is a mistake in firstlight"),

@@ -96,6 +96,8 @@ def plain(error: BaseException) -> str:
         return f"no space left on the disk{of or ' of the results, or of temporary files'}: make room there"
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to read or write{of and of[3:]} ({error.strerror.lower()}): change it, or name another folder"
+    if code in (errno.ENOENT, errno.ENOTDIR) and of:
+        return f"no such file or folder: {of[4:]} (moved, removed, or where none can be made)"
     if isinstance(error, (ValueError, OSError)) and text:
         return text
     return f"{type(error).__name__}{text and f': {text}'}; this is a mistake in firstlight or a library, not in your frames"
