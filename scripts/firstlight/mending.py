@@ -95,12 +95,15 @@ def _mend(plan: Plan, kind: str, rows) -> tuple[Mapping, str]:
 def _mend_flats(plan: Plan) -> tuple[Mapping, str]:
     """The tolerances with which more flats would get a dark, as far as that does them good."""
     tolerances: dict = {}
+    served = []
     for master in plan.used_masters():
         if master.kind == "flat" and not master.ready and plan.of_master(master).dark is None:
             needed = relaxing(plan, master.first, "dark")
             if needed and needed.get("scale_limit", 0) <= MOST_SCALED:
                 tolerances |= {key: max(value, tolerances.get(key, value)) for key, value in needed.items()}
-    return ({"match": tolerances}, "lets a dark that is there serve more flats") if tolerances else ({}, "")
+                served.append(master.path.rpartition("/")[2])
+    which = ", ".join(served[:3]) + (f" and {len(served) - 3} more" if len(served) > 3 else "")
+    return ({"match": tolerances}, f"lets a dark that is there serve {which}") if tolerances else ({}, "")
 
 
 def relaxing(plan: Plan, row, kind: str) -> dict:
