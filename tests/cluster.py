@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from slurm import Missing, Slurm, end_in_order
 LIMIT = 600  # seconds after which a run is killed
 # What a test cannot wait for, in place of the profile's: all two cores of a node, and questions to Slurm each few seconds.
 QUICK = (
-    "--cores 2 --latency-wait 5 --slurm-init-seconds-before-status-checks 7 --max-status-checks-per-second 2".split()
+    "--cores 2 --latency-wait 5 --slurm-init-seconds-before-status-checks 9 --max-status-checks-per-second 2".split()
 )
 
 RUNS: list[subprocess.Popen] = []  # all that were begun
@@ -112,11 +113,16 @@ class Bench:
         folder.mkdir()
         return Work(self.night.copy(folder), self.slurm, folder / "code")
 
-    def running(self, run: subprocess.Popen, state: str = "RUNNING") -> list[tuple[str, str]]:
-        """(job, node) of the jobs at work, as soon as there is one."""
+    def jobs(self, work: Work, states: str = "RUNNING") -> list[tuple[str, str]]:
+        """(job, node) of a folder's jobs in the queue; "" for the node of one that waits."""
+        text = self.slurm.run("squeue", "-h", "-t", states, "-o", "%A|%N|%Z", check=False)
+        rows = [line.split("|") for line in text.splitlines()]
+        return [(row[0], row[1]) for row in rows if len(row) == 3 and row[2] == str(work.folder)]
+
+    def running(self, work: Work, run: subprocess.Popen) -> list[tuple[str, str]]:
+        """(job, node) of its jobs at work, as soon as there is one."""
         while run.poll() is None:
-            lines = self.slurm.run("squeue", "-h", "-t", state, "-o", "%A %N", check=False).splitlines()
-            if jobs := [tuple(line.split()) for line in lines if len(line.split()) == 2]:
+            if jobs := self.jobs(work):
                 return jobs
             time.sleep(0.2)
         raise Wrong("the run ended before a job was at work")
@@ -130,19 +136,16 @@ class Bench:
             time.sleep(0.5)
         self.slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
-    def queue(self) -> str:
-        return self.slurm.run("squeue", "-h", "-t", "RUNNING,PENDING", "-o", "%A", check=False).strip()
-
-    def clear(self) -> None:
+    def clear(self, work: Work) -> None:
         """Take out of the queue what a fault left in it."""
-        self.slurm.run("scancel", "--user", self.slurm.user, check=False)
-        self.slurm.wait_for_nodes()
+        for job, _ in self.jobs(work, "RUNNING,PENDING"):
+            self.slurm.run("scancel", job, check=False)
 
-    def accounts(self, since: float, *columns: str) -> list[list[str]]:
-        """A row per job since a time as sacct has it: its number, these columns."""
-        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
-        text = self.slurm.run("sacct", "-n", "-P", "-S", start, "-o", ",".join(["JobID", *columns]))
-        return [line.split("|") for line in text.splitlines() if "." not in line.partition("|")[0]]
+    def accounts(self, work: Work, *columns: str) -> list[list[str]]:
+        """A row per job of a folder as sacct has it: its number, these columns."""
+        text = self.slurm.run("sacct", "-n", "-P", "-S", "now-1days", "-o", ",".join(["JobID", *columns, "WorkDir"]))
+        rows = [line.split("|") for line in text.splitlines()]
+        return [row[:-1] for row in rows if "." not in row[0] and row[-1] == str(work.folder)]
 
 
 # --- What may go wrong. Each begins a run, disturbs it, brings it to its end, and tells what was seen.
@@ -150,11 +153,10 @@ class Bench:
 
 def memory(bench: Bench, work: Work) -> str:
     """a job over its memory"""
-    begun = time.time()
     work.without("stacks")
     little = "combine:mem_mb=100 if attempt == 1 else 1000"
     expect(work.run("--set-resources", little) == 0, work)
-    rows = bench.accounts(begun - 1, "ReqMem", "State")
+    rows = bench.accounts(work, "ReqMem", "State")
     expect({"100M", "1000M"} <= {row[1] for row in rows}, work, rows)
     expect("exceeded memory limit" in work.shown and "tried again, with more memory" in work.shown, work)
     return "killed by Slurm at 100 MB; second attempt with 1000 MB"
@@ -163,7 +165,7 @@ def memory(bench: Bench, work: Work) -> str:
 def cancelled(bench: Bench, work: Work) -> str:
     """scancel of a job"""
     run = work.without("aligned/*/R").start()
-    job, _ = bench.running(run)[0]
+    job, _ = bench.running(work, run)[0]
     bench.slurm.run("scancel", job)
     expect(run.wait() == 0, work)
     expect("tried again" in work.shown, work)
@@ -172,9 +174,8 @@ def cancelled(bench: Bench, work: Work) -> str:
 
 def node(bench: Bench, work: Work) -> str:
     """a node dies with its jobs"""
-    begun = time.time()
     run = work.without("aligned/*/R").start()
-    job, name = bench.running(run)[0]
+    job, name = bench.running(work, run)[0]
     time.sleep(2)
     bench.slurm.crash(name)
     try:
@@ -183,7 +184,7 @@ def node(bench: Bench, work: Work) -> str:
     finally:
         bench.slurm.start_node(name)
         bench.slurm.wait_for_nodes()
-    rows = bench.accounts(begun - 1, "State")
+    rows = bench.accounts(work, "State")
     states = ", ".join(sorted({row[1].lower() for row in rows if row[0] == job}))
     return f"Slurm put its job back into the queue: {states} on the other node"
 
@@ -191,7 +192,7 @@ def node(bench: Bench, work: Work) -> str:
 def controller(bench: Bench, work: Work) -> str:
     """the controller stopped, started"""
     run = work.without("aligned/*/R").start()
-    bench.running(run)
+    bench.running(work, run)
     bench.slurm.end("slurmctld")
     time.sleep(15)
     bench.slurm.start_controller()
@@ -202,13 +203,13 @@ def controller(bench: Bench, work: Work) -> str:
 def interrupt(bench: Bench, work: Work) -> str:
     """Ctrl-C"""
     run = work.without("aligned/*/R").start()
-    bench.running(run)
+    bench.running(work, run)
     os.killpg(run.pid, signal.SIGINT)
     expect(run.wait() != 0, work)
     expect("say the same again to go on" in work.shown, work)
     end = time.monotonic() + 15
-    while bench.queue():
-        expect(time.monotonic() < end, work, bench.queue())
+    while left := bench.jobs(work, "RUNNING,PENDING"):
+        expect(time.monotonic() < end, work, left)
         time.sleep(0.3)
     expect(work.run() == 0, work)
     return "jobs gone from the queue; a second run finished"
@@ -217,7 +218,7 @@ def interrupt(bench: Bench, work: Work) -> str:
 def killed(bench: Bench, work: Work) -> str:
     """kill -9 of Snakemake"""
     run = work.without("aligned/*/R").start()
-    bench.running(run)
+    bench.running(work, run)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     expect(work.run() == 1 and "--unlock" in work.shown, work)
@@ -272,7 +273,7 @@ def demo(bench: Bench, work: Work) -> str:
     begun, work = time.time(), Work(remote, work.slurm, work.code)
     expect(work.run(*configured) == 0, work)
     took = time.time() - begun
-    rows = bench.accounts(begun - 1, "TotalCPU", "ReqMem", "Timelimit")
+    rows = bench.accounts(work, "TotalCPU", "ReqMem", "Timelimit")
     cpu = sum(seconds_of(row[1]) for row in rows)
     if low := [row for row in rows if megabytes(row[2]) < 300 or not row[3][0].isdigit()]:
         raise Wrong(f"a job asked for too little memory, or for no time: {low[0]}")
@@ -284,7 +285,10 @@ def demo(bench: Bench, work: Work) -> str:
     )
 
 
-FAULTS: list[Callable] = [demo, memory, cancelled, node, controller, interrupt, killed, disk, scratch]
+# Those that disturb Slurm itself, or count seconds, are alone; of the others two rows go on at a time, since they mostly wait.
+ALONE: list[Callable] = [demo, node, controller]
+BESIDE: list[list[Callable]] = [[memory, cancelled, interrupt], [killed, disk, scratch]]
+FAULTS = [*ALONE, *(fault for row in BESIDE for fault in row)]
 
 
 def expect(true: bool, work: Work, what: object = "") -> None:
@@ -313,9 +317,18 @@ def seconds_of(text: str) -> float:
     return total + 86400 * float(days or 0)
 
 
-def tried(bench: Bench, fault: Callable) -> tuple[str, str, bool | None]:
-    """What was seen in a fault, whether the products are the same, and whether it passed (None: skipped)."""
-    work = bench.work(fault.__name__)
+def tried(bench: Bench, fault: Callable) -> tuple:
+    """A line of the table: the fault, what was seen, seconds, whether the products are the same; and whether it passed
+    (None: skipped)."""
+    begun, work = time.monotonic(), bench.work(fault.__name__)
+    seen, products, passed = _tried(bench, fault, work)
+    bench.clear(work)
+    seconds = f"{time.monotonic() - begun:.0f}"
+    print(f"{fault.__doc__}: {seen} ({seconds} s, products {products})", flush=True)
+    return fault.__doc__, seen, seconds, products, passed
+
+
+def _tried(bench: Bench, fault: Callable, work: Work) -> tuple[str, str, bool | None]:
     try:
         seen = fault(bench, work)
     except Skip as reason:
@@ -344,17 +357,13 @@ def main() -> int:
     for name in ("night", "spare", "truth"):
         (folder / name).mkdir(parents=True)
     night = make_small_night(*(folder / name for name in ("night", "spare", "truth")))
-    rows = []
-    with slurm, none_left():
+    with slurm, none_left(), ThreadPoolExecutor(len(BESIDE)) as pool:
         bench = Bench(folder, slurm, night)
-        for fault in FAULTS:
-            if given.only and fault.__name__ not in given.only:
-                continue
-            begun = time.monotonic()
-            seen, products, passed = tried(bench, fault)
-            bench.clear()
-            rows.append((fault.__doc__, seen, f"{time.monotonic() - begun:.0f}", products, passed))
-            print(f"{fault.__doc__}: {seen} ({rows[-1][2]} s, products {products})", flush=True)
+
+        def each(faults):
+            return [tried(bench, fault) for fault in faults if not given.only or fault.__name__ in given.only]
+
+        rows = each(ALONE) + [one for some in pool.map(each, BESIDE) for one in some]
     print("\n| fault | what was seen | s | products |\n| --- | --- | --- | --- |")
     print(*(f"| {' | '.join(row[:4])} |" for row in rows), sep="\n")
     failed = sum(row[4] is False for row in rows)
