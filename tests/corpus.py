@@ -98,7 +98,7 @@ def _no_images(corpus: Corpus) -> None:
         corpus.add("two_images.fits", "dropped", "2 images of the same size"), output_verify="ignore"
     )
     corpus.light("line.fits", "dropped", "not a picture: the image is of 384 pixels", data=corpus.data[0])
-    corpus.light("colour.fits", "dropped", "colour sensor .BAYERPAT", BAYERPAT="RGGB")
+    corpus.light("colour.fits", "dropped", "colour sensor: nothing says how its colours lie", BAYERPAT="CYGM")
 
 
 def _images(corpus: Corpus) -> None:

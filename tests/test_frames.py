@@ -320,7 +320,11 @@ def test_duplicates_leave_the_plainest_copy(tmp_path):
 @pytest.mark.parametrize(
     ("cards", "message"),
     [
-        ({"BAYERPAT": "RGGB"}, "colour sensor (BAYERPAT = 'RGGB'): one-shot-colour frames are not supported yet"),
+        (
+            {"BAYERPAT": "CYGM"},
+            "colour sensor: nothing says how its colours lie (BAYERPAT = 'CYGM'): "
+            "cameras: bayer: RGGB (or BGGR, GRBG, GBRG; none for a mono sensor) says it",
+        ),
         (
             {"CALSTAT": "BDF"},
             "already calibrated or stacked (CALSTAT = 'BDF'): set calibrated: true to use such frames",
@@ -648,8 +652,16 @@ def test_hatp32_wide(real_set):
 @real
 def test_panoptes_bayer(real_set):
     table = real_set("panoptes_bayer")
-    assert [os.path.basename(row.path) for row in table.rows] == ["noheader.fits"]
-    assert len([r for r in table.rejected if r.reason.startswith("colour sensor (")]) == 5
+    # RGGB of a picture that stands upside down in the file: the greens show it.
+    assert {os.path.basename(row.path): row.bayer for row in table.rows} == {
+        "solved.fits.fz": "GBRG",
+        "tiny.fits": "GBRG",
+        "unsolved.fits": "GBRG",
+    }
+    assert all("the greens lie as in GBRG" in row.notes for row in table.rows)
+    reasons = {os.path.basename(one.path): one.reason.split(" (")[0] for one in table.rejected}
+    unknown = "colour sensor: nothing says how its colours lie"
+    assert {reasons["pole.fits"], reasons["rotation.fits"]} == {unknown} and len(reasons) == 3
 
 
 @real

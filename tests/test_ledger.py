@@ -10,6 +10,7 @@ import pytest
 from conftest import reduced, snakemake
 from firstlight import io, ledger, products, raw
 from firstlight.frames import Rejected
+from firstlight.lights import names_of
 
 
 # --- The rows ---------------------------------------------------------------------------------------------------------
@@ -25,6 +26,7 @@ class A:
     band: str = "R"
     exposure: float = 60.0
     camera: str = "cam"
+    bayer: str = ""
 
     @property
     def name(self):
@@ -85,6 +87,24 @@ def test_flats_of_a_detector_count_where_they_told_its_gain(gain, outcome):
 def test_a_light_that_missing_drop_leaves_out_is_dropped_with_that_reason():
     entry = became([A("a.fits")], left_out={"a.fits": "no flat in filter R"})["a.fits"]
     assert (entry["outcome"], entry["step"], entry["reason"]) == ("dropped", "matching", "no flat in filter R")
+
+
+def test_a_colour_frame_is_its_planes():
+    row = A("a_12345678.fits", bayer="RGGB")
+    lights = {f"a-{colour}_12345678": ledger.Share(f"stacks/M42/{colour}.fits", 0.5) for colour in "RGB"}
+    assert set(lights) < set(names_of(row))
+    entry = became([row], lights=lights)[row.path]
+    assert entry["outcome"] == "used" and entry["products"].count("stacks/") == 3
+
+
+def test_a_colour_frame_that_is_lost_in_one_plane_says_so():
+    lights = {
+        "a-R_12345678": ledger.Share("stacks/M42/R.fits", 0.5),
+        "a-B_12345678": ledger.Share("stacks/M42/B.fits", 0.0, "align", "2 stars, at least 6 are needed"),
+    }
+    entry = became([A("a_12345678.fits", bayer="RGGB")], lights=lights)["a_12345678.fits"]
+    assert (entry["outcome"], entry["step"]) == ("used", "align")
+    assert entry["reason"] == "stacks/M42/B.fits: 2 stars, at least 6 are needed"
 
 
 def test_a_light_that_was_not_selected_is_not_needed():

@@ -96,7 +96,6 @@ def test_what_a_file_is_can_be_configured(tmp_path):
         (values(1), {}, "nothing says whether it is a bias, a dark or a flat"),
         (values(1), {"IMAGETYP": "Light"}, "IMAGETYP = 'Light': neither a bias nor a dark nor a flat"),
         (values(1), {"IMAGETYP": "dark", "EXPTIME": "unknown"}, "a dark without an exposure time"),
-        (values(1), {"IMAGETYP": "bias", "BAYERPAT": "RGGB"}, "colour sensor"),
         (np.full(SHAPE, 7.0), {"IMAGETYP": "bias"}, "every pixel has the same value"),
     ],
 )

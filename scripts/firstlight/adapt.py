@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from astropy.io import fits
 
-from . import header, io, job, pairs, raw, reduce
+from . import header, io, job, mosaic, pairs, raw, reduce
 from .frame import Frame, Unusable
 
 INPUTS = ("name", "content", "note")  # of each raw frame of a master; why it was left out
@@ -61,9 +61,10 @@ def detector(snakemake) -> None:
     for path, facts in zip(snakemake.input.raw, snakemake.params.facts, strict=True):
         frame = None
         with job.dropping(lambda reason: None, name=f"{snakemake.rule} {path}"):
-            frame = reduce.step(
-                "trim", raw_frame(path, facts | {"FLFRAME": raw.stem(path)}, options["header"]), settings
-            )
+            named = facts | {"FLFRAME": raw.stem(path)}
+            if facts.get(mosaic.PATTERN):  # blocks of one colour; green has the most light
+                named[mosaic.PLANE] = "G1"
+            frame = reduce.step("trim", raw_frame(path, named, options["header"]), settings)
             stated = header.detector(frame.header, options["cameras"])
             steps = (frame.header.get("FLADCSTP", 0) ** 2 / 12, frame.header.get("OVSCNOIS", 0) ** 2)
             beside.append(sum(steps))
@@ -107,9 +108,9 @@ def master(snakemake, combine) -> None:
 
     unread = {}
 
-    def frames():
+    def frames(site=None):
         for path, facts in zip(snakemake.input.raw, snakemake.params.facts, strict=True):
-            named = facts | {"FLFRAME": raw.stem(path)}
+            named = facts | {"FLFRAME": raw.stem(path), mosaic.PLACES: site and mosaic.text_of([site])}
 
             def left_out(reason, path=path, content=facts["FLPIXELS"]):
                 print(f"left out {path}: {reason}")
@@ -125,8 +126,12 @@ def master(snakemake, combine) -> None:
             snakemake.output[0], snakemake.rule, reason, tables={"INPUTS": io.table_of_texts(INPUTS, inputs)}
         )
 
+    def made(site=None):
+        return combine(frames(site), len(snakemake.input.raw), snakemake.resources.pile_mb * 1e6, **combination)
+
     with job.dropping(write_dropped, Unusable):
-        product = combine(frames(), len(snakemake.input.raw), snakemake.resources.pile_mb * 1e6, **combination)
+        colour = kind == "flat" and any(facts.get(mosaic.PATTERN) for facts in snakemake.params.facts)
+        product = mosaic.each_site(made) if colour else made()
         coverage = io.image_hdu("COVERAGE", product.count, "number of frames that count in each pixel")
         inputs = io.table_hdu("INPUTS", io.table_of_texts(INPUTS, [*product.inputs, *unread.values()]))
         io.write_frame(snakemake.output[0], product, [coverage, inputs])

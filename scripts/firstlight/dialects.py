@@ -70,6 +70,11 @@ MILLIONTHS = {"EXPOINUS"}  # microseconds
 ABSENT = {"", "unknown", "n/a", "none", "null", "nan", "undefined", "not available", "-", "--", "?"}
 NO_FILTER = ABSENT | {"no filter", "nofilter", "no_filter"}
 OPEN_WHEEL = NO_FILTER | {"open", "clear", "air", "empty", "free"}
+# Glass before a colour sensor that leaves its colours as they are: its planes are R, G and B, else of this filter.
+CLEAR_GLASS = OPEN_WHEEL | {
+    "l", "lum", "luminance", "uv/ir", "uv/ir cut", "uv/ir-cut", "uvir", "uvircut", "ircut", "ir cut", "ir-cut", "uv", "rgb",
+    "colour", "color", "osc", "vis", "astro", "rggb", "bggr", "grbg", "gbrg", "no", "0",
+}  # fmt: skip
 # Read-out modes that are the usual one of a camera: a frame that does not name its mode is of the same camera.
 USUAL_READOUT = {"monochrome", "mono", "normal", "default", "raw"}
 # Programs and cameras that write the camera's setting (0, 100, 139 ...) into GAIN, not electrons per ADU.

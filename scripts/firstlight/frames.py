@@ -23,7 +23,7 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from operator import attrgetter
 
-from . import dialects, names, pointing, raw
+from . import bayer, dialects, names, pointing, raw
 from . import header as headers
 from . import nights as calendar
 from .header import Description, Settings
@@ -67,6 +67,17 @@ class Row:
     header_hash: str  # after repairs
     pixel_hash: str
     notes: str
+    bayer: str = ""  # of a colour sensor: the colours of the first two pixels of the first two rows
+
+    @property
+    def flat_filter(self) -> str:
+        """The filter of the flats for it."""
+        return self.filter
+
+    @property
+    def family(self) -> str:
+        """Equal for lights that lack the same calibration: their filter."""
+        return self.filter
 
 
 @dataclass(frozen=True)
@@ -226,6 +237,7 @@ def _wanted(settings: Settings, book: Book) -> str:
 @cache
 def _dialect(book: Book) -> str:
     parts = (
+        bayer,
         dialects,
         headers,
         names,
@@ -259,6 +271,9 @@ def described(path: str, entry: Mapping, settings: Settings) -> tuple[dialects.V
 def _said(path: str, entry: Mapping, settings: Settings) -> dict:
     """Description, hash of the header, and the reason for a rejection or None."""
     values, out = described(path, entry, settings)
+    out.bayer, source = bayer.stated_pattern(values, settings.cameras)
+    if source:
+        out.read_from["colours"] = source
     out.read_from.update(headers.detector(values, settings.cameras).read_from)
     return {
         "description": asdict(out),
@@ -288,9 +303,9 @@ def _reason(values: Mapping, entry: Mapping, out: Description, settings: Setting
         return f"already calibrated or stacked ({done}): name it under masters:"
     if done and not settings.calibrated:
         return f"already calibrated or stacked ({done}): set calibrated: true to use such frames"
-    colour = headers.colour_sensor(values, settings.cameras)
-    if colour:
-        return f"colour sensor ({colour}): one-shot-colour frames are not supported yet"
+    if out.bayer is None:
+        said = out.read_from["colours"]
+        return f"colour sensor: {said}: cameras: bayer: RGGB (or BGGR, GRBG, GBRG; none for a mono sensor) says it"
     if out.kind == "other":
         return f"{out.read_from['kind']}: neither a light nor a calibration frame"
     return None
@@ -318,6 +333,7 @@ def _table(cached: dict) -> Table:
     table = Table(rejected=rejected)
     said = {path: Description(**entry["said"]["description"]) for path, entry in used.items()}
     _join_pointings(said)
+    _settle_colours(said, used)
     nights = nights_of(said)
     given = _names(said, used, cached)
     for path, entry in cached["files"].items():
@@ -325,6 +341,19 @@ def _table(cached: dict) -> Table:
     for path, entry in used.items():
         table.rows.append(row_of(path, entry, said[path], nights[path], {part: given[part][path] for part in given}))
     return table
+
+
+def _settle_colours(said: Mapping[str, Description], used: Mapping) -> None:
+    """Patterns of colour sensors that all frames of a camera and their pixels agree on."""
+    patterns, notes = bayer.settled(
+        {path: one.bayer for path, one in said.items()},
+        {path: one.kind for path, one in said.items()},
+        {path: camera_text(one, used[path]["nx"], used[path]["ny"]) for path, one in said.items()},
+        {path: entry["levels"] for path, entry in used.items()},
+    )
+    for path, pattern in patterns.items():
+        said[path].bayer = pattern
+        said[path].notes += [notes[path]] if path in notes else []
 
 
 def duplicates(used: Mapping) -> dict[str, str]:
@@ -358,6 +387,7 @@ def row_of(path: str, entry: Mapping, said: Description, night: str, given: Mapp
         header_hash=entry["said"]["header_hash"],
         pixel_hash=entry["pixel_hash"],
         notes="; ".join(said.notes),
+        bayer=said.bayer or "",
         **{key: getattr(said, key) for key in _COPIED},
     )
 
@@ -520,9 +550,9 @@ RAW = Book("frames", "rejected", lambda path: raw.scan(path), _said, _table, ())
 _REPORTED = (
     "kind", "time", "night", "target", "filter", "exposure", "temperature", "instrument", "binning", "readout",
     "gain_setting", "offset", "telescope", "focal_length", "rotator", "coordinates", "scale", "gain", "read_noise",
-    "saturation", "bias_level", "trim", "overscan",
+    "saturation", "bias_level", "trim", "overscan", "colours",
 )  # fmt: skip
-_NEEDS_LIGHT = {"target", "coordinates", "scale"}
+_NEEDS_LIGHT = {"target", "coordinates", "scale", "colours"}
 
 
 def headers_report(results: str) -> str:

@@ -108,6 +108,7 @@ class Description:
     ra: float | None = None  # deg
     dec: float | None = None  # deg
     scale: float | None = None  # arcsec/pix
+    bayer: str | None = ""  # pattern of a colour sensor, None where nothing tells it, see `bayer.stated_pattern`
     read_from: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -573,7 +574,7 @@ def section_text(section: tuple[slice, slice]) -> str:
 # --- Frames that cannot be used -------------------------------------------------------------------------------------
 def colour_sensor(header, cameras=()) -> str | None:
     """Why this is a colour sensor's frame, None where nothing says so. `cameras: bayer: none` overrules a header."""
-    configured = _configured_bayer(header, cameras)
+    configured = configured_bayer(header, cameras)
     if configured is not None:
         return None if configured.lower() in ("none", "mono", "false") else f"cameras: bayer: {configured}"
     for key in KEYWORDS["colour"]:
@@ -595,7 +596,8 @@ def colour_sensor(header, cameras=()) -> str | None:
     return None
 
 
-def _configured_bayer(header, cameras) -> str | None:
+def configured_bayer(header, cameras) -> str | None:
+    """What `cameras: bayer:` says of a frame's camera, None where nothing."""
     out = Detector()
     _from_cameras(header, cameras, out)
     return None if out.bayer is None else str(out.bayer)

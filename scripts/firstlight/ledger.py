@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from .lights import names_of
 
 USED, DROPPED, NOT_NEEDED = "used", "dropped", "not needed"
 DUPLICATE = "same pixels as"  # how the frames table says that a file is another's copy
@@ -98,7 +100,7 @@ def _became(row, lights, calibrations, left_out) -> tuple[str, list[Share]]:
     if row.path in left_out:
         return DROPPED, [Share("", 0.0, "matching", left_out[row.path])]
     if row.kind == "light":
-        shares = [lights[row.name]] if row.name in lights else []
+        shares = _of_planes([lights[name] for name in names_of(row) if name in lights])
     else:
         shares = calibrations.get(row.pixel_hash[:16], [])
     lost = [share for share in shares if not share.weight]
@@ -108,6 +110,15 @@ def _became(row, lights, calibrations, left_out) -> tuple[str, list[Share]]:
         return USED, shares
     why = "select: leaves it out" if row.kind == "light" else "no light needs it"
     return NOT_NEEDED, [Share("", 0.0, "", why)]
+
+
+def _of_planes(shares: list[Share]) -> list[Share]:
+    """Shares of a light that count; where a colour sensor's frame is lost in some of its planes, the first says why."""
+    good = [share for share in shares if share.weight]
+    lost = [share for share in shares if not share.weight]
+    if not good or not lost:
+        return shares
+    return [replace(good[0], step=lost[0].step, reason=f"{lost[0].product}: {lost[0].reason}"), *good[1:]]
 
 
 def _entry(row, outcome: str, shares: list[Share]) -> dict:

@@ -124,9 +124,6 @@ def _kind_by_name(path: str, out: Description) -> None:
 def _reason(path: str, values: Mapping, entry: Mapping, out: Description, settings: Settings) -> str | None:
     if entry["constant"] is not None:
         return f"every pixel has the same value ({entry['constant']:g})"
-    colour = headers.colour_sensor(values, settings.cameras)
-    if colour:
-        return f"colour sensor ({colour}): one-shot-colour frames are not supported yet"
     source = out.read_from["kind"]
     if source == "nothing":
         return "nothing says whether it is a bias, a dark or a flat: set IMAGETYP with header:, or name it under kinds:"

@@ -107,7 +107,7 @@ class Plan:
             kinds = ("flatdark", "dark") if kind == "dark" and row.kind == "flat" else (kind,)
             fellows = self._by_camera.get(row.camera, {})
             found = [make(row, master) for one in kinds for master in fellows.get(one, ())]
-            found = [offer for offer in found if kind != "flat" or offer.master.first.filter == row.filter]
+            found = [offer for offer in found if kind != "flat" or offer.master.first.filter == row.flat_filter]
             self._offers[key] = sorted(found, key=lambda offer: (offer.failed != "", offer.order))
         return self._offers[key]
 
@@ -354,15 +354,15 @@ def _apply_missing(result: Plan, missing: str) -> None:
             covered = getattr(chosen, kind) is not None
             if kind == "bias" and chosen.dark is not None:
                 covered = covered or result._equal(row, chosen.dark)
-            (have if covered else lacking)[kind, row.target, row.filter].append(row)
-    for (kind, target, name), rows in sorted(lacking.items(), key=lambda item: item[0]):
+            (have if covered else lacking)[kind, row.target, row.family].append(row)
+    for (kind, target, family), rows in sorted(lacking.items(), key=lambda item: item[0]):
         alike = defaultdict(list)
         for row in rows:
             alike[row.camera, f"{row.exposure or 0:.3g}"].append(row)
         result.lacking += [(kind, same) for _, same in sorted(alike.items())]
         result.missing += [_missing_sentence(result, kind, same) for _, same in sorted(alike.items())]
         # Fellows that were left out themselves do not count: between them two lights must not empty a stack.
-        if missing == "drop" and any(row.name in result.lights for row in have[kind, target, name]):
+        if missing == "drop" and any(row.name in result.lights for row in have[kind, target, family]):
             for row in rows:
                 if result.lights.pop(row.name, None) is not None:
                     result.left_out.append(
@@ -404,9 +404,13 @@ def _some(names: list[str], most: int = 4) -> str:
 
 
 def _of_lights(rows) -> str:
-    """'2 lights of M 42 in R'."""
-    of = sorted({f"{row.object} in {row.band}" for row in rows})
-    return f"{len(rows)} light{'s' * (len(rows) > 1)} of {_some(of)}"
+    """'2 lights of M 42 in R'; a colour sensor's planes are one light."""
+    bands = defaultdict(set)
+    for row in rows:
+        bands[row.object].add(row.band)
+    number = len({row.path for row in rows})
+    of = [f"{name} in {', '.join(sorted(bands[name]))}" for name in sorted(bands)]
+    return f"{number} light{'s' * (number > 1)} of {_some(of)}"
 
 
 def _label(master: Master) -> str:
@@ -450,12 +454,12 @@ def kinds_for(row) -> tuple[str, ...]:
 
 
 _WANTS = attrgetter(
-    "kind", "night", "camera", "filter", "exposure", "temperature", "telescope", "focal_length", "rotator"
+    "kind", "night", "camera", "flat_filter", "exposure", "temperature", "telescope", "focal_length", "rotator"
 )
 _ASKS = {
     "bias": attrgetter("night", "camera"),
     "dark": attrgetter("night", "camera", "kind", "exposure", "temperature"),
-    "flat": attrgetter("night", "camera", "filter", "telescope", "focal_length", "rotator"),
+    "flat": attrgetter("night", "camera", "flat_filter", "telescope", "focal_length", "rotator"),
 }
 
 

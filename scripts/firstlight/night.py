@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 
-from . import catalogue, library, match, matches, raw
+from . import catalogue, library, lights, match, matches, mosaic, raw
 from . import fields as cones
 from .frame import printable
 from .frames import Table, table_text
@@ -31,16 +31,17 @@ class Night:
     def __init__(self, rows, config: dict, ready: Table | None = None, known: dict | None = None):
         self.config = config
         self.results = config["results"]
-        lights = [row for row in rows if row.kind == "light"]
+        self._like = _first_of_cameras(rows)
+        rows = lights.expanded(rows)
+        found = [row for row in rows if row.kind == "light"]
         self.lights_before_selection = {
-            f"{name}s": {getattr(row, column) for row in lights}
+            f"{name}s": {getattr(row, column) for row in found}
             for name, column in (("target", "object"), ("night", "night"), ("filter", "band"))
-            if lights
+            if found
         }
         self._ready = ready or Table()
         adopted = library.adopted(self._ready.rows, rows)
         self.plan = match.plan(rows, config["match"], config["missing"], config["select"], adopted)
-        self._like = _first_of_cameras(rows)
         self._detectors = {}
         self._masks = _mask_identities(config["cameras"])
         self._catalogue = _catalogue_identity(config["catalogue"]["source"])
@@ -277,6 +278,10 @@ class Night:
         """What the frames table knows of a frame, as standard header cards. It is recorded with the job, so a calibration
         frame goes without its name: renaming it makes nothing anew."""
         name = {"FLFRAME": row.name} if row.kind == "light" else {}
+        if row.bayer:
+            name[mosaic.PATTERN] = row.bayer
+        if isinstance(row, lights.Plane):
+            name[mosaic.PLANE] = row.plane
         return name | {
             "OBJECT": printable(row.object) or None,
             "FILTER": printable(row.band),

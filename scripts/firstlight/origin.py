@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from . import frames, history, io, library
+from . import frames, history, io, library, lights
 
 MASTERS = ("BIAS", "DARK", "FLAT")
 DEEPER = "    "
@@ -49,7 +49,7 @@ class Tree:
         self.results = results
         rows = frames.read(results).rows
         self.raw = {row.pixel_hash[:16]: row.path for row in rows}
-        self.names = {row.name: row.path for row in rows}
+        self.names = {name: row.path for row in rows for name in lights.names_of(row)}
         known = library.read(results).rows if Path(results, "library.csv").exists() else []
         self.ready = {row.name: row.path for row in known}
         self.told: set = set()

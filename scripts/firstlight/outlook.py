@@ -124,7 +124,9 @@ class Outlook:
     def not_selected(self) -> list[str]:
         """How many lights `select:` leaves aside."""
         plan = self.night.plan
-        number = sum(row.kind == "light" for row in self.table.rows) - len(plan.lights) - len(plan.left_out)
+        planned = [*plan.lights.values(), *(row for row, _ in plan.left_out)]
+        found = {row.path for row in self.table.rows if row.kind == "light"}
+        number = len(found - {row.path for row in planned})
         return [f"  {count(number, 'light is', 'lights are')} not selected (select:)"] if number else []
 
     def odd(self, most: int | None = None) -> list[str]:

@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from . import bayer
 from .dialects import Values, structural
 
-READER = 2  # raised when the same file would give other pixels or another header text: makes caches be read anew
+READER = 3  # raised when the same file would give other pixels or another header text: makes caches be read anew
 MARKER = ".firstlight"  # lies in a folder of results
 DROPPED = "stands for a master that could not be made"
 PRODUCTS = {"masters", "lights", "steps", "aligned", "stacks", "pictures"}
@@ -145,6 +146,7 @@ class Scan:
     pixel_hash: str
     constant: float | None = None  # the value, where all pixels have the same
     notes: list[str] = field(default_factory=list)
+    levels: list[float] = field(default_factory=list)  # of the sites of a mosaic, see `bayer.levels`
 
 
 class Changed(OSError):
@@ -217,7 +219,7 @@ def scan(path: str) -> Scan:
         raise ValueError("no pixel of the image holds a number")
     first = data[0, 0]
     constant = float(first) if (data[0] == first).all() and (data == first).all() else None
-    return Scan(text, nx, ny, pixel_hash(data), constant, notes)
+    return Scan(text, nx, ny, pixel_hash(data), constant, notes, bayer.levels(data))
 
 
 def scan_ready(path: str) -> Scan:

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from astropy.io import fits
 
-from . import calibrate, cosmic, pairs, sources, trim
+from . import calibrate, cosmic, mosaic, pairs, sources, trim
 from .frame import Frame, Mask, must_match, printable, row_blocks
 from .header import detector, in_electrons, parse_section
 
@@ -34,6 +34,14 @@ class Reduction:
     masks: dict = field(default_factory=dict)  # what `cameras: mask` names: see trim.bad_pixels
     equal_exposure: float = 0.02
     measured: pairs.Measured = pairs.Measured()
+    _sites: dict = field(default_factory=dict, repr=False)
+
+    def at(self, site: tuple[int, int]) -> Reduction:
+        """The same for one site of a mosaic, with the masters' pixels there."""
+        if site not in self._sites:
+            bias, dark = (mosaic.at(master, site) for master in (self.bias, self.dark))
+            self._sites[site] = replace(self, _sites={}, bias=bias, dark=dark, flat=mosaic.flat_at(self.flat, site))
+        return self._sites[site]
 
 
 def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
@@ -44,6 +52,9 @@ def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
     frame = Frame(np.asarray(data, np.float32), header.copy()).with_(
         {key: value for key, value in facts.items() if value is not None}
     )
+    if mosaic.PATTERN in facts:  # counted from the first stored pixel, as the frames table does
+        for key in mosaic.OFFSETS:
+            frame.header.remove(key, ignore_missing=True)
     if np.issubdtype(data.dtype, np.integer) and data.dtype.itemsize <= 2:
         step = adc_step(data)
         frame.header["FLADCSTP"] = (step, "[adu] step of the ADC")
@@ -78,7 +89,17 @@ def reduce(frame: Frame, reduction: Reduction) -> Frame:
 
 
 def step(name: str, frame: Frame, reduction: Reduction) -> Frame:
-    """A frame through one step, with what that step needs taken from the reduction."""
+    """A frame through one step, with what that step needs taken from the reduction; of a colour sensor's plane, which the first
+    step takes out of the mosaic, each site by itself, until the last makes it one image."""
+    places = mosaic.sites(frame.header) if name != "trim" else ()
+    if not places:
+        return _step(name, frame, reduction)
+    parts = [_step(name, part, reduction.at(site)) for part, site in zip(mosaic.parts(frame), places, strict=True)]
+    whole = mosaic.together(parts)
+    return mosaic.plane(whole) if name == calibrate.STEPS[-1] else whole
+
+
+def _step(name: str, frame: Frame, reduction: Reduction) -> Frame:
     if name in ("cosmic_ray", "bias", "dark"):
         reduction = replace(reduction, bias=at_gain_of(frame, reduction.bias), dark=at_gain_of(frame, reduction.dark))
     return globals()[f"_{name}"](frame, reduction)
@@ -107,7 +128,8 @@ def _trim(frame, reduction):
     bad = reduction.masks[camera.mask] if camera.mask else None
     if camera.mask:
         frame = frame.with_({"MASKFILE": (printable(camera.mask).split("/")[-1][:60], "bad pixels by this file")})
-    return trim.trim(frame, saturation, region, sections, bad=bad, **options)
+    frame = trim.trim(frame, saturation, region, sections, bad=bad, **options)
+    return mosaic.taken_apart(frame, *(part.start for part in region or ()))
 
 
 def _deviation(frame, reduction):

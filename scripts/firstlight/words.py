@@ -55,11 +55,12 @@ def opening(night, table) -> list[str]:
 
 
 def _found(table, results: str) -> str:
-    """'54 frames: 25 light, 14 bias; 2 files rejected (results/rejected.csv)'."""
+    """'54 frames: 25 lights, 14 bias; 2 files rejected (results/rejected.csv)'."""
     counts = Counter(row.kind for row in table.rows)
-    kinds = ", ".join(
-        _number(counts[kind], kind) if kind != "bias" else f"{counts[kind]} bias" for kind in KINDS if counts[kind]
-    )
+    said = {kind: _number(counts[kind], kind) if kind != "bias" else f"{counts[kind]} bias" for kind in KINDS}
+    if colour := sum(bool(row.bayer) for row in table.rows if row.kind == "light"):
+        said["light"] += f" ({colour if colour < counts['light'] else 'all'} in colour: R, G and B of each)"
+    kinds = ", ".join(said[kind] for kind in KINDS if counts[kind])
     rejected = f"; {_number(len(table.rejected), 'file')} rejected ({results}/rejected.csv)" if table.rejected else ""
     return f"{_number(len(table.rows), 'frame')}: {kinds}{rejected}"
 
