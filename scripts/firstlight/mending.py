@@ -35,7 +35,11 @@ COMPLAINTS = (
     ("does it count west as positive", {"longitude": 10.0}, "of the site in degrees, east positive"),
     ("name it under masters:|name masters under masters:", {"masters": ["FOLDER"]}, "where these masters are"),
     ("set calibrated: true", {"calibrated": True}, "takes such frames as they are"),
-    ("colour sensor", {"cameras": {"bayer": "none"}}, "if the sensor is none"),
+    (
+        "colour sensor",
+        {"cameras": {"bayer": "RGGB"}},
+        "as its maker says it; GBRG, GRBG, BGGR for other sensors or rows, none for a mono one",
+    ),
 )
 
 
