@@ -224,11 +224,13 @@ def grid_lights(wildcards):
 def frames_of_stack(wildcards):
     """What a stack is combined from: aligned frames, or lights with their sources where aligned frames are not kept."""
     rows = NIGHT.rows(wildcards.target, wildcards.filter)
-    if NIGHT.keeps("aligned"):
-        return {"frames": [NIGHT.aligned(row) for row in rows]}
-    lights = {"frames": [NIGHT.light(row) for row in rows], "sources": [NIGHT.light(row, "ecsv") for row in rows]}
+    aligned = {"frames": [NIGHT.aligned(row) for row in rows]} if NIGHT.keeps("aligned") else {}
+    if aligned and not CONFIG["combine"]["drizzle"]["scale"]:
+        return aligned
+    lights = {"lights" if aligned else "frames": [NIGHT.light(row) for row in rows]}
+    lights["sources"] = [NIGHT.light(row, "ecsv") for row in rows]
     fringes = [path for path in map(NIGHT.fringe, rows) if path]
-    return lights | nova_answers(rows) | ({"fringe": fringes} if fringes else {})
+    return aligned | lights | nova_answers(rows) | ({"fringe": fringes} if fringes else {})
 
 
 def fringe_of(wildcards):
@@ -289,8 +291,11 @@ def megabytes_of_pile(section):
     """Memory of a job that combines frames: the limit of its pile, what Python and its libraries take, the result, and what
     each further thread works on."""
 
+    finer = (CONFIG["combine"]["drizzle"]["scale"] or 0) ** 2 if section == "combine" else 0
+
     def needed(wildcards, input, threads, attempt):
-        return int((snakemakes() + 400 + CONFIG[section]["memory"] + 45 * threads * pixels(input) / 1e6) * attempt)
+        per_pixel = 45 * threads + 70 * finer
+        return int((snakemakes() + 400 + CONFIG[section]["memory"] + per_pixel * pixels(input) / 1e6) * attempt)
 
     return needed
 

@@ -24,7 +24,9 @@ with job.logged(snakemake):
     with tempfile.TemporaryDirectory(prefix="firstlight-") as scratch, job.dropping(write_dropped, Unusable):
         grid = adapt_grid.read_grid(snakemake.input.grid)
         paths, read_header, read_frame = snakemake.input.frames, io.read_header, io.read_frame
-        if "sources" in snakemake.input.keys():  # lights, where `keep` leaves out the aligned frames
+        if (
+            "sources" in snakemake.input.keys() and "lights" not in snakemake.input.keys()
+        ):  # `keep` leaves out aligned frames
             further = [snakemake.input.get(name) or [None] * len(paths) for name in ("nova", "fringe")]
             lights = list(zip(paths, snakemake.input.sources, *further, strict=True))
             paths, read_header, read_frame = adapt_combine.align(lights, grid, interpolation, scratch, memory)
@@ -32,6 +34,8 @@ with job.logged(snakemake):
         print(f"{len(inputs)} frames to combine")
         if grid is None:
             raise Unusable("the target has no grid, since none of its lights could be used")
+        if options["drizzle"]["scale"]:
+            options |= {"lights": adapt_combine.lights(snakemake.input, grid), "grid_wcs": grid.wcs}
         stack = combine.combine(inputs, grid.stars, grid.reference, memory=memory, threads=snakemake.threads, **options)
         table = products.with_dropped(stack.inputs, dropped)
         print(*products.told(table), sep="\n")

@@ -13,6 +13,7 @@ from firstlight.config import complete, read_schema
 from firstlight.frame import Mask
 from firstlight.header import Settings
 from firstlight.night import Night
+from firstlight.pointing import rescaled
 from simulated_night import make_wcs
 
 SMALL = replace(bayer_night.NIGHT, size=256, lights=1, cosmic_rays=200, flats=4, bias=5, darks=3, faint_stars=2000)
@@ -140,7 +141,7 @@ def test_a_wcs_with_distortion_is_right_for_a_plane(site):
     header = make_wcs(night, night.centre, 20.0).to_header(relax=True)
     whole = WCS(header)
     header["LTV1"], header["LTV2"] = -3.0, 0.0
-    half = mosaic.half_scale(header, *site)
+    half = rescaled(header, 2, *site)
     x, y = np.random.default_rng(1).uniform(0, 127, (2, 50))
     sky = WCS(half).all_pix2world(np.column_stack([x, y]), 0)
     expected = whole.all_pix2world(np.column_stack([2 * x + site[1], 2 * y + site[0]]), 0)
@@ -153,7 +154,7 @@ def test_cd_matrix_and_pixel_sizes_double():
     header = fits.Header(
         {"CD1_1": 1e-4, "CD2_2": -1e-4, "XPIXSZ": 3.76, "YPIXSZ": 3.76, "CRPIX1": 101.0, "SECPIX": 0.5}
     )
-    half = mosaic.half_scale(header, 0, 1)
+    half = rescaled(header, 2, 0, 1)
     assert (half["CD1_1"], half["CD2_2"], half["XPIXSZ"], half["SECPIX"]) == (2e-4, -2e-4, 7.52, 1.0)
     assert half["CRPIX1"] == (101 - 1 - 1) / 2 + 1
 

@@ -132,6 +132,47 @@ def test_steps_are_those_of_the_light_job(night):
     assert np.array_equal(one.sigma, other.sigma, equal_nan=True)
 
 
+# --- At full scale
+
+
+@pytest.fixture(scope="module")
+def drizzled(night, tmp_path_factory):
+    """The same night again with drizzle: both greens are lights of their own, in one stack."""
+    folder = tmp_path_factory.mktemp("drizzled")
+    shutil.copytree(night[0].parent, folder, dirs_exist_ok=True)
+    finer = "combine={drizzle: {scale: 2, pixfrac: 0.5}}"
+    run = reduced(folder, "--cores", 2, "--config", "raw=raw", "results=results", CATALOGUE, finer)
+    return folder / "results", night[1], run
+
+
+def test_greens_are_lights_of_their_own(drizzled):
+    results, _, run = drizzled
+    assert run.jobs["light"] == 12 and run.jobs["combine"] == 3
+    names = [row["name"].decode() for row in io.read_extension(results / "stacks/NGC869/G.fits", "INPUTS")]
+    assert len(names) == 12 and sum("-G1_" in name for name in names) == 6
+    assert "22 files: 22 used" in run.text
+
+
+@pytest.mark.parametrize("letter", "RGB")
+def test_stars_at_full_scale_are_those_of_the_planes(night, drizzled, letter):
+    """The same light at the same places, without interpolation; photosites as large as the finer pixels."""
+    plain, x, y, flux = stack_of(night, letter)
+    finer, x2, y2, flux2 = stack_of(drizzled, letter)
+    assert finer.shape == tuple(2 * size for size in plain.shape)
+    bright = np.flatnonzero((x > 30) & (y > 30) & (x < plain.shape[1] - 31) & (y < plain.shape[0] - 31) & (flux > 8000))
+    light, places = [], []
+    for frame, at_x, at_y, scale in ((plain, x[bright], y[bright], 1), (finer, x2[bright], y2[bright], 2)):
+        bad = ~np.isfinite(frame.data) | ((frame.mask & (Mask.UNUSABLE | Mask.SATURATED)) != 0)
+        data = np.where(bad, 0, frame.data).astype(np.float32)
+        data -= sep.Background(data, mask=bad, bw=32 * scale, bh=32 * scale).back()
+        seen, _, flags = sep.sum_circle(data, at_x, at_y, 4.0 * scale, mask=bad)
+        light.append(np.where(flags == 0, seen, np.nan))
+        places.append(np.array(sep.winpos(data, at_x, at_y, 1.2 * scale)[:2]) / scale - np.array([at_x, at_y]) / scale)
+    ratio = light[1] / light[0] * (flux / flux2)[bright]  # the flux scale may be that of another frame
+    assert np.isfinite(ratio).sum() > 20 and np.nanmedian(ratio) == pytest.approx(1, abs=0.01)
+    assert np.abs(np.nanmedian(places[1] - places[0], axis=1)).max() < 0.03
+
+
 # --- Side by side
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import adapt_grid, combine, io, pile
+from functools import partial
+
+from . import adapt_grid, combine, io, pile, raw
 
 
 def align(lights, grid, interpolation: str, folder: str, memory: float):
@@ -20,3 +22,13 @@ def align(lights, grid, interpolation: str, folder: str, memory: float):
         lambda path: held[path].header if path in held else io.read_header(path),
         lambda path: held.pop(path) if path in held else io.read_frame(path),
     )
+
+
+def lights(given, grid) -> dict:
+    """{name: function that gives a light before it is aligned, and its WCS on the grid}, from a job's inputs."""
+    paths = given.get("lights") or given["frames"]
+    further = [given.get(name) or [None] * len(paths) for name in ("nova", "fringe")]
+    found = {}
+    for path, sources, answer, fringes in zip(paths, given["sources"], *further, strict=True):
+        found[raw.stem(path)] = partial(adapt_grid.placed, path, sources, grid, answer, fringes)
+    return found

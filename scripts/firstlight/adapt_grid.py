@@ -62,6 +62,13 @@ def place(light, sources, grid, interpolation: str, output, answer=None, fringes
     return output
 
 
+def placed(light, sources, grid, answer=None, fringes=None):
+    """A light as it is before it is aligned, and its WCS on the grid: (frame, wcs)."""
+    table = io.read_table(sources)
+    frame = _without_fringes(io.read_frame(light).with_(header=nova.light_header(light, answer)), fringes, table)
+    return frame, align.placed(frame, table, grid)[0]
+
+
 def _without_fringes(frame, path, table):
     """A light less the pattern in a file; as it is where there is none, or none that fits."""
     if path is None:

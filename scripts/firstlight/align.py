@@ -18,15 +18,18 @@ def onto(frame: Frame, table: np.ndarray, grid, interpolation: str = "cubic") ->
 
     table  the frame's sources. Raises ValueError where neither places it, and where it lies beside the grid.
     """
-    wcs = astrometry.read_wcs(frame.header)
-    if not grid.celestial and frame.header.get("FLFRAME") == grid.reference:
-        placed, how = grid.wcs, {"ALIGNED": ("reference", "this frame is the grid"), "ALIGNN": len(grid.stars)}
-    else:
-        placed, how = place(table, wcs, grid)
-    aligned = align(frame, placed, grid.wcs, grid.shape, interpolation)
+    wcs, how = placed(frame, table, grid)
+    aligned = align(frame, wcs, grid.wcs, grid.shape, interpolation)
     if not aligned.header["ALIGNCOV"]:
         raise ValueError("the frame lies beside the grid; grid: extent: all makes one that covers all solved frames")
     return aligned.with_(how, header=astrometry.replace_wcs(aligned.header, grid.wcs if grid.celestial else None))
+
+
+def placed(frame: Frame, table: np.ndarray, grid):
+    """The WCS of a calibrated light on its target's grid, and cards that say how it was found; see `placing.place`."""
+    if not grid.celestial and frame.header.get("FLFRAME") == grid.reference:
+        return grid.wcs, {"ALIGNED": ("reference", "this frame is the grid"), "ALIGNN": len(grid.stars)}
+    return place(table, astrometry.read_wcs(frame.header), grid)
 
 
 def align(frame: Frame, wcs, grid_wcs, shape: tuple[int, int], interpolation: str = "cubic") -> Frame:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from astropy.io import fits
 
-from . import clipping, filling, honesty, merging, pile, products, rejection, scaling, selection
+from . import clipping, drizzling, filling, honesty, merging, pile, products, rejection, scaling, selection
 from .frame import Frame, Unusable, printable
 
 CLIPPINGS = ("auto", *pile.CLIPPINGS)
@@ -131,6 +131,9 @@ def combine(
     memory: float = 1000e6,
     threads: int = 1,
     limits: dict | None = None,
+    drizzle: dict | None = None,
+    lights: dict | None = None,
+    grid_wcs=None,
 ) -> Stack:
     """Combine frames on one grid, given in the order of their times.
 
@@ -146,9 +149,16 @@ def combine(
     low, high   limits in deviations; None for those that fit the number of frames. Of minmax the values themselves
     threads     at most so many parts of the work are done at a time; the result does not depend on it
     limits      see `selection.select`, with the least number of frames as `keep`
+    drizzle     {scale, pixfrac}: the image on finer pixels from the lights themselves, see `drizzling.drizzled`; with scale
+                None not. lights, grid_wcs as there
     Raises Unusable where there is no input, ValueError for an option that does not exist.
     """
     _check(method, clip, weight, low, high)
+    fine = bool((drizzle or {}).get("scale"))
+    if fine and method != "average":
+        raise ValueError(
+            f"combine: drizzle makes averages, but method is {method!r}: set it to average, or scale to null"
+        )
     if not inputs:
         raise Unusable("no usable frame to combine")
     shape = _measure(inputs, stars, scale, memory, threads)
@@ -159,7 +169,9 @@ def combine(
     noises, shares = np.array([(one.scale * one.noise, one.common) for one in inputs]).T
     common = merging.common(shared, weights, noises, shares)
     with pile.Pile(shape, len(inputs), memory) as held:
-        bits, share = _fill(held, inputs, _surfaces(inputs, reference, background, shape), common, threads)
+        surfaces = _surfaces(inputs, reference, background, shape)
+        bits, share = _fill(held, inputs, surfaces, common, threads)
+        rejected = drizzling.Rejected(shape, len(inputs)) if fine else None
         if clip in ("auto", "sigclip"):
             fitting = rejection.limits(len(inputs), low, high, iterations)
             fwhm = np.array([one.fwhm for one in inputs])
@@ -170,8 +182,13 @@ def combine(
                 return clipping.reject(values, sigmas, flags == pile.GOOD, clip, low, high, iterations, nlow, nhigh)
 
             survive = merging.Survivors(among, np.inf if clip == "none" else 0.0)
-        result = merging.merged(held, survive, method, weights, common, share, threads)
-    return _stack(inputs, left_out, reference, result, bits, common, method, (clip, weight))
+        tell = rejected.add if fine else None
+        result = merging.merged(held, survive, method, weights, common, share, threads, tell)
+    stack = _stack(inputs, left_out, reference, result, bits, common, method, (clip, weight))
+    if not fine:
+        return stack
+    found = drizzling.Found(rejected, common, share, bits.seen)
+    return drizzling.drizzled(stack, inputs, lights, surfaces, found, grid_wcs, **drizzle)
 
 
 def _check(method: str, clip: str, weight: str, low, high) -> None:

@@ -10,7 +10,7 @@ from .dialects import CLEAR_GLASS
 from .frames import Row
 
 PLANES = ("R", "G", "B")
-SITES = ("R", "G1", "G2", "B")  # where each pixel of the sensor is to keep its own place
+SITES = ("R", "G1", "G2", "B")  # where each pixel of the sensor is to keep its own place: for drizzle
 # The names that AAVSO gives to a colour sensor's planes, where R, G or B is a filter of mono frames of the same target.
 BESIDE_MONO = {"R": "TR", "G": "TG", "B": "TB"}
 

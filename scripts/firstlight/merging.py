@@ -144,11 +144,13 @@ def merged(
     common: Common,
     share: np.ndarray | None = None,
     threads: int = 1,
+    tell: Callable | None = None,
 ) -> Merged:
     """Merge a pile.
 
     method, weights  as in `pile.combine`; half stacks are averages whatever the method
     share   (ny, nx) of an average's variance that is the masters'; None for none
+    tell    tell(number, where) takes the places in a flattened image at which values of a frame were rejected
 
     A part s of the variance V that an average of independent frames would have is common to them, and adds to it
 
@@ -185,6 +187,8 @@ def merged(
             gone = ((f == pile.GOOD) | (f == rejection.TRAIL)) & ~good
             with lock:
                 lost[:] += gone.sum(axis=1)
+                for number in np.flatnonzero(gone.any(axis=1)) if tell else ():
+                    tell(number, where[gone[number]])
             counts, pieces, sums = _of_good(v, s, f, good, method, weights)
             put(where, pieces | {"rejected": gone.sum(axis=0)}, sums, common.more(counts))
 

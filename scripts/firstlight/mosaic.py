@@ -6,17 +6,15 @@ look at a pixel's neighbours see those of its own colour this way; nothing is in
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from astropy.io import fits
 
 from .bayer import OFFSETS, PATTERNS, SITES, moved, sites_of
 from .dialects import KEYWORDS
 from .frame import Frame, Mask
-from .pointing import PIXEL_SIZES
+from .pointing import rescaled
 
 PATTERN, PLANE, PLACES = "BAYERPAT", "FLPLANE", "FLSITES"  # cards of a frame in memory
 BY_COLOUR = "FLMOSAIC"  # card of a flat
@@ -78,7 +76,10 @@ def taken_apart(frame: Frame, y: int = 0, x: int = 0) -> Frame:
         return frame
     whole = together([at(frame, site) for site in places])
     middle = np.mean(places, axis=0)
-    return whole.with_(header=half_scale(frame.header, *middle))
+    header = rescaled(frame.header, 2, *middle)
+    for key in (*KEYWORDS["colour"], *OFFSETS):  # a plane is no mosaic: nobody is to take it for one
+        header.remove(key, ignore_missing=True)
+    return whole.with_(header=header)
 
 
 def parts(frame: Frame) -> list[Frame]:
@@ -168,34 +169,3 @@ def _inputs(made: list) -> tuple[tuple[str, str, str], ...]:
         for name, content, note in one.inputs:
             found[name, content] = "" if not note else found.get((name, content), note)
     return tuple((*key, note) for key, note in found.items())
-
-
-# --- Headers --------------------------------------------------------------------------------------------------------
-_SIP = re.compile(r"(A|B|AP|BP)_(\d)_(\d)")
-_MATRIX = re.compile(r"CD\d_\d[A-Z]?|CDELT\d[A-Z]?")
-
-
-def half_scale(header: fits.Header, y: float, x: float) -> fits.Header:
-    """The header of a mosaic for the site (y, x), 0.5 for the mean of two: WCS with its distortion, pixel sizes.
-
-    p' = (p - 1 - x) / 2 + 1,   CD' = 2 CD,   A'_pq = 2^(p + q - 1) A_pq
-    """
-    header = header.copy()
-    for key in (*KEYWORDS["colour"], *OFFSETS):  # a plane is no mosaic: nobody is to take it for one
-        header.remove(key, ignore_missing=True)
-    begin = {"1": x, "2": y}
-    for key in list(header):
-        value = header[key] if key not in ("COMMENT", "HISTORY", "") else None
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            continue
-        if match := re.fullmatch(r"CRPIX([12])[A-Z]?", key):
-            header[key] = (value - 1 - begin[match[1]]) / 2 + 1
-        elif match := re.fullmatch(r"LTV([12])", key):
-            header[key] = value / 2 + (1 - begin[match[1]]) / 2
-        elif re.fullmatch(r"LTM[12]_[12]", key):
-            header[key] = value / 2
-        elif _MATRIX.fullmatch(key) or key in KEYWORDS["scale"] or key in PIXEL_SIZES or key == "YPIXSZ":
-            header[key] = value * 2
-        elif match := _SIP.fullmatch(key):
-            header[key] = value * 2.0 ** (int(match[2]) + int(match[3]) - 1)
-    return header

@@ -32,7 +32,7 @@ class Night:
         self.config = config
         self.results = config["results"]
         self._like = _first_of_cameras(rows)
-        rows = lights.expanded(rows)
+        rows = lights.expanded(rows, apart=bool(config["combine"]["drizzle"]["scale"]))
         found = [row for row in rows if row.kind == "light"]
         self.lights_before_selection = {
             f"{name}s": {getattr(row, column) for row in found}

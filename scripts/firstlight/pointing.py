@@ -146,3 +146,33 @@ def binning_of(header) -> tuple[str, str]:
 def positive_of(header, key: str) -> float | None:
     number = as_number(value_of(header, key))
     return number if number is not None and number > 0 else None
+
+
+_MATRIX = re.compile(r"CD\d_\d[A-Z]?|CDELT\d[A-Z]?")
+_SIP = re.compile(r"(?:A|B|AP|BP)_(\d)_(\d)")
+
+
+def rescaled(header, factor: float, y: float, x: float):
+    """A copy of an image's header for one whose pixels are `factor` times as wide: WCS with its distortion, pixel sizes.
+
+    y, x  where the middle of its first pixel lies in the image, in pixels from the middle of the image's first
+
+        p' = (p - 1 - x) / f + 1,   CD' = f CD,   A'_pq = f^(p + q - 1) A_pq
+    """
+    header = header.copy()
+    begin = {"1": x, "2": y}
+    for key in set(header) - {"COMMENT", "HISTORY", ""}:
+        value = header[key]
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            continue
+        if match := re.fullmatch(r"CRPIX([12])[A-Z]?", key):
+            header[key] = (value - 1 - begin[match[1]]) / factor + 1
+        elif match := re.fullmatch(r"LTV([12])", key):
+            header[key] = (value - 1 - begin[match[1]]) / factor + 1
+        elif re.fullmatch(r"LTM[12]_[12]", key):
+            header[key] = value / factor
+        elif _MATRIX.fullmatch(key) or key in KEYWORDS["scale"] or key in (*PIXEL_SIZES, "YPIXSZ"):
+            header[key] = value * factor
+        elif match := _SIP.fullmatch(key):
+            header[key] = value * float(factor) ** (int(match[1]) + int(match[2]) - 1)
+    return header

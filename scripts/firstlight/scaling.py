@@ -335,6 +335,13 @@ class Surfaces:
         crossed += along.astype(np.float32)[:, None]
         return crossed
 
+    def at(self, i: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """What is added at any places x, y of the grid, of the same shape."""
+        middle_x, middle_y, wide, high = self.frames[i]
+        u, v = (x - middle_x) / wide, (y - middle_y) / high
+        shapes = (1.0, u, v, u**2 - 1 / 3, u * v, v**2 - 1 / 3)
+        return sum(term * shape for term, shape in zip(self.terms[i], shapes, strict=False))
+
     def mean(self, i: int) -> float:
         """Mean of what is added, over the frame."""
         return float(self.terms[i, 0])
