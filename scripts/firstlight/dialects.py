@@ -88,6 +88,14 @@ FILTER_ALIASES = {
     "OIII": ("OIII", "Oiii", "O-III", "O III", "O3", "[OIII]"),
     "SII": ("SII", "Sii", "S-II", "S II", "S2", "[SII]"),
 }
+# Names of calibration frames of Dwarf telescopes, whose headers say next to nothing: dark_exp_30.000000_gain_60_bin_1_34C_...,
+# bias_gain_2_bin_1, flat_gain_2_bin_1_ir_0, and single darks raw_10s_60_0000_20260102-184951912_35C.
+CALIBRATION_NAMES = (
+    re.compile(
+        r"(?P<kind>dark|bias|flat)(?:_exp_(?P<exposure>[\d.]+))?_gain_(?P<gain>\d+)_bin_\d+(?:.*?_(?P<temperature>-?\d+)C)?(?:_.*)?"
+    ),
+    re.compile(r"raw_(?P<exposure>[\d.]+)s_(?P<gain>\d+)_\d+_\d{8}-\d+_(?P<temperature>-?\d+)C"),
+)
 BAYER = re.compile(r"RGGB|BGGR|GRBG|GBRG|CYGM|RGBG", re.I)
 GENERIC_FOLDER = re.compile(
     r"(?:raws?|data|images?|imgs?|frames?|fits?|fts|lights?|science|objects?|targets?|subs?|nights?|bias(?:es)?|zeros?|"

@@ -17,6 +17,7 @@ from astropy.io import fits
 
 from .dialects import (
     BAYER,
+    CALIBRATION_NAMES,
     FILTER_ALIASES,
     FILTER_FOLDERS,
     GAIN_IS_SETTING,
@@ -247,6 +248,7 @@ def describe(header, path: str, settings: Settings | None = None) -> Description
     _temperature(header, out)
     _filter(header, settings, out)
     _camera(header, out)
+    _by_name(path, out)
     _pointing(header, out)
     if out.kind == "light":
         _target(header, path, settings, out)
@@ -271,6 +273,26 @@ def _kind(header, path: str, settings: Settings, out: Description) -> None:
     why = f"{unknown} is no kind known here" if unknown else "nothing says what kind of frame this is"
     out.notes.append(f"{why}: taken for a light")
     out.read_from["kind"] = "nothing"
+
+
+def _by_name(path: str, out: Description) -> None:
+    """What the name of a calibration frame tells where its header says nothing of its kind."""
+    found = (pattern.fullmatch(PurePath(path).name.split(".fit")[0]) for pattern in CALIBRATION_NAMES)
+    named = next((match.groupdict() for match in found if match), None)
+    if named is None or out.read_from["kind"] != "nothing":
+        return
+    out.notes = [
+        note for note in out.notes if not note.endswith(("taken for a light", "no exposure time in the header"))
+    ]
+    out.kind, out.read_from["kind"] = named.get("kind", "dark"), "file name"
+    for name, text in (("exposure", named.get("exposure")), ("temperature", named.get("temperature"))):
+        if text and getattr(out, name) is None:
+            setattr(out, name, float(text))
+            out.read_from[name] = "file name"
+    if out.kind == "bias" and out.exposure is None:
+        out.exposure = 0.0
+    if not out.gain_setting:
+        out.gain_setting, out.read_from["gain_setting"] = named["gain"], "file name"
 
 
 def _kind_of(key: str, text: str) -> str | None:
