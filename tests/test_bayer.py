@@ -1,6 +1,6 @@
 """Colour sensors: the pattern that is stated and the one that the pixels show, planes true to the sky in each colour."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import bayer_night
 import numpy as np
@@ -8,9 +8,11 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 from bayer_night import make_bayer_night
-from firstlight import bayer, frames, masters, mosaic, raw, reduce
+from firstlight import bayer, frames, lights, masters, mosaic, raw, reduce
+from firstlight.channels import channels
 from firstlight.config import complete, read_schema
 from firstlight.frame import Mask
+from firstlight.frames import Row
 from firstlight.header import Settings
 from firstlight.night import Night
 from firstlight.pointing import rescaled
@@ -267,3 +269,53 @@ def test_the_configuration_overrules_the_header():
     assert bayer.stated_pattern({}, {"bayer": "GRBG"})[0] == "GRBG"
     pattern, reason = bayer.stated_pattern({}, {"bayer": "RGBG"})
     assert pattern is None and reason == "'RGBG' is not one of RGGB, BGGR, GRBG, GBRG"
+
+
+# --- What becomes of planes
+
+
+def a_light(**facts):
+    plain = {part.name: None for part in fields(Row)} | {"name": "Light_1_12345678", "kind": "light", "bayer": "RGGB"}
+    return Row(**plain | {"nx": 60, "ny": 41, "filter": "none", "band": "none", "target": "M42", "scale": 1.5} | facts)
+
+
+def test_a_frame_stands_for_three_lights():
+    planes = lights.expanded([a_light()])
+    assert [(row.name, row.filter, row.band, row.plane) for row in planes] == [
+        (f"Light_1-{colour}_12345678", colour, colour, colour) for colour in "RGB"
+    ]
+    assert {(row.nx, row.ny, row.scale, row.flat_filter) for row in planes} == {(30, 20, 3.0, "none")}
+
+
+def test_greens_apart_share_a_filter():
+    planes = lights.expanded([a_light()], apart=True)
+    assert [(row.plane, row.filter) for row in planes] == [("R", "R"), ("G1", "G"), ("G2", "G"), ("B", "B")]
+    assert {row.name for row in planes} < set(lights.names_of(a_light()))
+
+
+@pytest.mark.parametrize(
+    ("band", "expected"), [("UV/IR cut", "R"), ("L", "R"), ("RGGB", "R"), ("L-eXtreme", "L-eXtreme R")]
+)
+def test_glass_that_keeps_the_colours_is_not_named(band, expected):
+    assert lights.expanded([a_light(band=band, filter=band)])[0].band == expected
+
+
+def test_mono_frames_in_red_keep_their_name():
+    mono = a_light(name="Mono_12345678", bayer="", filter="R", band="R")
+    names = [row.filter for row in lights.expanded([mono, a_light()])]
+    assert names == ["R", "TR", "TG", "TB"]
+    other = a_light(name="Other_12345678", bayer="", filter="R", band="R", target="M31")
+    assert [row.filter for row in lights.expanded([other, a_light()])] == ["R", "R", "G", "B"]
+
+
+def test_calibration_frames_stay_whole():
+    flat = a_light(kind="flat")
+    assert lights.expanded([flat]) == [flat]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("R", "G", "B"), ("LP R", "LP G", "LP B"), ("L-eXtreme_R", "L-eXtreme_G", "L-eXtreme_B"), ("TR", "TG", "TB")],
+)
+def test_planes_become_the_colours_of_a_picture(names):
+    assert channels(names) == {"R": [names[0]], "G": [names[1]], "B": [names[2]]}

@@ -79,9 +79,16 @@ def _plain(name: str) -> str:
     return short if short in BROAD else re.sub(r"^([ugrizy])p$", r"\1", short)
 
 
+# A colour sensor's plane behind some glass ("LP G", "L-eXtreme_R"), or beside mono frames in that filter ("TR").
+_PLANE = re.compile(r"(?:.+[ _])?T?([RGB])")
+
+
 def _wavelength(table: dict, name: str):
     plain = _plain(name)
-    return table.get(plain, table.get(plain.lower()))
+    found = table.get(plain, table.get(plain.lower()))
+    if found is None and (plane := _PLANE.fullmatch(str(name))):
+        return table.get(plane[1])
+    return found
 
 
 def _bands(filters) -> tuple[list, list, list]:
