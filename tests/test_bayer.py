@@ -288,7 +288,7 @@ def test_a_frame_stands_for_three_lights():
 
 
 def test_greens_apart_share_a_filter():
-    planes = lights.expanded([a_light()], apart=True)
+    planes = lights.expanded([a_light()], "sites")
     assert [(row.plane, row.filter) for row in planes] == [("R", "R"), ("G1", "G"), ("G2", "G"), ("B", "B")]
     assert {row.name for row in planes} < set(lights.names_of(a_light()))
 
@@ -319,3 +319,31 @@ def test_calibration_frames_stay_whole():
 )
 def test_planes_become_the_colours_of_a_picture(names):
     assert channels(names) == {"R": [names[0]], "G": [names[1]], "B": [names[2]]}
+
+
+# --- At full scale, interpolated
+
+
+@pytest.mark.parametrize("pattern", bayer.PATTERNS)
+def test_demosaicing_keeps_the_colour_and_its_own_pixels(pattern):
+    """A field of one colour with a bright edge: each plane has its level everywhere, its own pixels to the bit."""
+    rng, levels = np.random.default_rng(5), {"R": 900.0, "G": 1500.0, "B": 400.0}
+    shade = np.ones((40, 48))
+    shade[:, 24:] = 3
+    sky = {letter: level * shade for letter, level in levels.items()}
+    mosaic_of = mosaic.woven(
+        [mosaic.site_of(sky[letter], site) for letter, site in zip(pattern, bayer.SITES, strict=True)]
+    )
+    data = (mosaic_of + rng.normal(0, 2, mosaic_of.shape)).astype(np.float32)
+    for colour, level in levels.items():
+        header = fits.Header({"BAYERPAT": pattern, "FLPLANE": colour, "FLDEBAYR": "edge-aware", "XPIXSZ": 3.0})
+        frame = mosaic.taken_apart(mosaic.Frame(data, header, np.full(data.shape, 2, np.float32)))
+        full = mosaic.plane(frame)
+        assert full.shape == data.shape and full.header["XPIXSZ"] == 3.0 and "BAYERPAT" not in full.header
+        own = np.zeros(data.shape, bool)
+        for y, x in bayer.sites_of(pattern, colour):
+            own[y::2, x::2] = True
+        assert np.array_equal(full.data[own], data[own])
+        assert np.array_equal((full.mask & Mask.INTERPOLATED) == 0, own)
+        for part, by in ((full.data[4:-4, 4:20], 1), (full.data[4:-4, 28:44], 3)):
+            assert np.median(part) == pytest.approx(level * by, rel=0.01) and part.std() < 3

@@ -230,3 +230,28 @@ def test_panoptes(tmp_path, real):
         for letter in "RB":
             off = planes["G"].all_world2pix(sky[letter], 0) - planes["G"].all_world2pix(sky["G"], 0)
             assert np.median(np.hypot(*off.T)) < 0.5
+
+
+def test_demosaiced_lights_make_a_picture_at_full_scale(night, tmp_path):
+    """For pictures: as large as the sensor, stars as bright as in the planes of half the scale."""
+    shutil.copytree(night[0].parent, tmp_path, dirs_exist_ok=True)
+    settings = ("--config", "raw=raw", "results=results", CATALOGUE, "debayer=demosaic")
+    run = reduced(tmp_path, "--cores", 2, *settings)
+    # The grid there fitted lights of half the scale: it was chosen by lights that are others now.
+    assert run.jobs["light"] == 18 and run.jobs["grid"] == 1
+    picture = Image.open(tmp_path / "results/pictures/NGC869.png")
+    assert min(picture.size) > 480
+    stars = night[1].simulation.stars
+    frame = io.read_frame(tmp_path / "results/stacks/NGC869/G.fits")
+    assert frame.header["FLDEBAYR"] == "edge-aware"
+    x, y = astrometry.read_wcs(frame.header).all_world2pix(np.asarray(stars["ra"]), np.asarray(stars["dec"]), 0)
+    plain, half_x, half_y, flux = stack_of(night, "G")
+    ny, nx = plain.shape
+    bright = np.flatnonzero((half_x > 20) & (half_y > 20) & (half_x < nx - 21) & (half_y < ny - 21) & (flux > 20_000))
+    light = []
+    for one, at_x, at_y, scale in ((plain, half_x, half_y, 1), (frame, x, y, 2)):
+        bad = ~np.isfinite(one.data)
+        data = np.where(bad, 0, one.data).astype(np.float32)
+        data -= sep.Background(data, mask=bad, bw=32 * scale, bh=32 * scale).back()
+        light.append(sep.sum_circle(data, at_x[bright], at_y[bright], 5.0 * scale)[0] / one.header["EXPTIME"])
+    assert np.median(light[1] / light[0]) == pytest.approx(4, rel=0.05)

@@ -38,6 +38,10 @@ class One:
     noise: float = 1.0
     header: fits.Header = field(default_factory=fits.Header)
 
+    @property
+    def depth_noise(self):
+        return self.scale * self.noise
+
 
 def dropped(frame, wcs, scale, pixfrac, size=64, rejected=None, **one):
     """Mean, weight and variance of one frame on a grid of `size`, finer by `scale`."""
@@ -80,9 +84,9 @@ def test_the_flux_of_a_turned_frame_of_other_pixels_is_kept(pixfrac):
     data[15:25, 14:26] = np.random.default_rng(2).uniform(500, 1000, (10, 12))
     frame = Frame(data, fits.Header(), np.ones((40, 40), np.float32))
     mean, weight, _ = dropped(frame, plain_wcs(3.3, -2.1, size=40, turn=0.4, pixel=1.3), 2, pixfrac)
-    # Drops do not overlap: what they bring is their share of the area, and their weight is that share.
+    # Drops do not overlap: what they bring is their share of the area, and so is their weight.
     inside = weight > 0
-    assert (mean * weight)[inside].sum() == pytest.approx(data.sum() / (1.3 * 2) ** 2, rel=1e-3)
+    assert (mean * weight)[inside].sum() == pytest.approx(data.sum(), rel=1e-3)
 
 
 def test_what_is_hit_or_rejected_does_not_count_and_what_is_replaced_hardly():

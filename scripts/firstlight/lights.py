@@ -22,6 +22,7 @@ class Plane(Row):
 
     plane: str = ""  # R, G, B; G1 and G2 for the greens by themselves
     glass: str = ""
+    demosaiced: bool = False  # at full scale, the other colours' pixels interpolated
 
     @property
     def flat_filter(self) -> str:
@@ -32,18 +33,19 @@ class Plane(Row):
         return f"{self.glass} in colour"
 
 
-def planes_of(row: Row, beside_mono: bool = False, apart: bool = False) -> list[Row]:
+def planes_of(row: Row, beside_mono: bool = False, how: str = "planes") -> list[Row]:
     """The lights that a raw light stands for.
 
     beside_mono  mono frames of its target use the name of a colour as that of a filter
-    apart        the two greens are lights of their own
+    how          "planes" of half the scale, "sites": with the two greens as lights of their own, "demosaic": at full scale
     """
     if not row.bayer:
         return [row]
     known = {part.name: getattr(row, part.name) for part in fields(Row)}
+    full = how == "demosaic"
     return [
-        Plane(**known | _of_plane(row, name, beside_mono), plane=name, glass=row.filter)
-        for name in (SITES if apart else PLANES)
+        Plane(**known | _of_plane(row, name, beside_mono, full), plane=name, glass=row.filter, demosaiced=full)
+        for name in (SITES if how == "sites" else PLANES)
     ]
 
 
@@ -57,21 +59,19 @@ def _name_of(row: Row, plane: str) -> str:
     return f"{stem}-{plane}_{digits}"
 
 
-def _of_plane(row: Row, plane: str, beside_mono: bool) -> dict:
+def _of_plane(row: Row, plane: str, beside_mono: bool, full: bool) -> dict:
     colour = BESIDE_MONO[plane[0]] if beside_mono else plane[0]
     clear = row.band.casefold() in CLEAR_GLASS
-    return {
+    size = {} if full else {"nx": row.nx // 2, "ny": row.ny // 2, "scale": row.scale and 2 * row.scale}
+    return size | {
         "name": _name_of(row, plane),
         "filter": colour if clear else f"{row.filter}_{colour}",
         "band": colour if clear else f"{row.band} {colour}",
-        "nx": row.nx // 2,
-        "ny": row.ny // 2,
-        "scale": row.scale and 2 * row.scale,
     }
 
 
-def expanded(rows: Iterable[Row], apart: bool = False) -> list[Row]:
-    """Rows of the frames table with each light of a colour sensor as its planes."""
+def expanded(rows: Iterable[Row], how: str = "planes") -> list[Row]:
+    """Rows of the frames table with each light of a colour sensor as its planes, see `planes_of`."""
     rows = list(rows)
     mono = defaultdict(set)
     for row in rows:
@@ -79,5 +79,5 @@ def expanded(rows: Iterable[Row], apart: bool = False) -> list[Row]:
             mono[row.target].add(row.band)
     out = []
     for row in rows:
-        out += planes_of(row, bool(mono[row.target] & set(PLANES)), apart) if row.kind == "light" else [row]
+        out += planes_of(row, bool(mono[row.target] & set(PLANES)), how) if row.kind == "light" else [row]
     return out

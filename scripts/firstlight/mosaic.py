@@ -18,6 +18,7 @@ from .pointing import rescaled
 
 PATTERN, PLANE, PLACES = "BAYERPAT", "FLPLANE", "FLSITES"  # cards of a frame in memory
 BY_COLOUR = "FLMOSAIC"  # card of a flat
+DEBAYER = "FLDEBAYR"  # card of a light that is to have all pixels in one colour
 _COUNTED = ("NCOSMIC",)  # cards that count pixels
 
 
@@ -61,8 +62,8 @@ def text_of(places) -> str:
 
 
 def taken_apart(frame: Frame, y: int = 0, x: int = 0) -> Frame:
-    """A trimmed frame reduced to the sites of its plane, one above the other: (n ny // 2, nx // 2); as it is where no card
-    names a plane or sites.
+    """A trimmed frame reduced to the sites of its plane, one above the other: (n ny // 2, nx // 2); to all of them where it is
+    to be demosaiced; as it is where no card names a plane or sites.
 
     y, x  where the trimmed frame begins in the raw one, for the card BAYERPAT
     """
@@ -70,16 +71,23 @@ def taken_apart(frame: Frame, y: int = 0, x: int = 0) -> Frame:
     if header.get(PATTERN) in PATTERNS:
         frame = frame.with_({PATTERN: moved(header[PATTERN], y, x)})
         if PLANE in header:
-            frame.header[PLACES] = text_of(sites_of(frame.header[PATTERN], header[PLANE]))
+            wanted = SITES if DEBAYER in header else sites_of(frame.header[PATTERN], header[PLANE])
+            frame.header[PLACES] = text_of(wanted)
     places = sites(frame.header)
     if not places:
         return frame
     whole = together([at(frame, site) for site in places])
+    if DEBAYER in header:
+        return whole
     middle = np.mean(places, axis=0)
-    header = rescaled(frame.header, 2, *middle)
-    for key in (*KEYWORDS["colour"], *OFFSETS):  # a plane is no mosaic: nobody is to take it for one
+    return whole.with_(header=_no_mosaic(rescaled(frame.header, 2, *middle)))
+
+
+def _no_mosaic(header):
+    """A header without the cards of a mosaic: nobody is to take a plane for one."""
+    for key in (*KEYWORDS["colour"], *OFFSETS):
         header.remove(key, ignore_missing=True)
-    return whole.with_(header=header)
+    return header
 
 
 def parts(frame: Frame) -> list[Frame]:
@@ -114,6 +122,8 @@ def plane(frame: Frame) -> Frame:
 
     data = (a + b) / 2,   sigma = sqrt(sigma_a^2 + sigma_b^2) / 2,   mask: the bits of both
     """
+    if DEBAYER in frame.header:
+        return demosaiced(frame)
     found = parts(frame)
     header = frame.header.copy()
     del header[PLACES]
@@ -132,6 +142,49 @@ def plane(frame: Frame) -> Frame:
     return Frame((a.data + b.data) / 2, header, sigma, a.mask | b.mask, frame.unit, common)
 
 
+def demosaiced(frame: Frame) -> Frame:
+    """All pixels of a frame whose steps are done in the colour of its plane, (ny, nx): those of other sites interpolated by
+    OpenCV with regard to edges, with sigma and bits of the nearest pixel of the colour and the bit INTERPOLATED.
+
+    For pictures. What is interpolated between colours shares noise, and stars get the shape of their neighbours' colours.
+    """
+    import cv2
+
+    found, header = parts(frame), frame.header.copy()
+    pattern, colour = header[PATTERN], header[PLANE]
+    del header[PLACES]
+    nearest = _nearest(pattern, colour)
+    images = {
+        name: woven([getattr(found[place], name) for place in nearest])
+        for name in ("data", "sigma", "mask", "common")
+        if getattr(found[0], name) is not None
+    }
+    values = woven([np.where(np.isfinite(one.data), one.data, 0) for one in found])
+    low, high = float(values.min()), float(values.max())
+    step = max(high - low, 1e-30) / 65535  # OpenCV demosaics whole numbers
+    whole = np.rint((values - low) / step).astype(np.uint16)
+    full = cv2.demosaicing(whole, getattr(cv2, f"COLOR_Bayer{pattern}2RGB_EA"))[..., "RGB".index(colour)]
+    own = woven([np.full(found[0].shape, letter == colour) for letter in pattern])
+    unknown = (images["mask"] & Mask.NO_DATA) != 0
+    images["data"] = np.where(own | unknown, images["data"], full * np.float32(step) + np.float32(low))
+    images["mask"] = np.where(own, images["mask"], images["mask"] | np.uint8(Mask.INTERPOLATED))
+    return Frame(header=_no_mosaic(header), unit=frame.unit, **images)
+
+
+def _nearest(pattern: str, colour: str) -> list[int]:
+    """For each site the number of one of the colour: itself, else in the same row, the same column, across."""
+    return [next(number for number in (i, i ^ 1, i ^ 2, i ^ 3) if pattern[number] == colour) for i in range(len(SITES))]
+
+
+def woven(images) -> np.ndarray:
+    """One image (2 ny, 2 nx) of those (ny, nx) of the four sites."""
+    ny, nx = images[0].shape
+    out = np.empty((2 * ny, 2 * nx), images[0].dtype)
+    for (y, x), image in zip(SITES, images, strict=True):
+        out[y::2, x::2] = image
+    return out
+
+
 # --- Masters --------------------------------------------------------------------------------------------------------
 def each_site(make: Callable[[tuple[int, int]], Frame]) -> Frame:
     """A master of which each site is made by itself, so that level, neighbours and outliers are those of one colour.
@@ -140,14 +193,6 @@ def each_site(make: Callable[[tuple[int, int]], Frame]) -> Frame:
     """
     made = [make(site) for site in SITES]
     first = made[0]
-    ny, nx = first.shape
-
-    def woven(name: str):
-        image = np.empty((2 * ny, 2 * nx), getattr(first, name).dtype)
-        for (y, x), one in zip(SITES, made, strict=True):
-            image[y::2, x::2] = getattr(one, name)
-        return image
-
     header = first.header.copy()
     del header[PLACES]
     header[BY_COLOUR] = (True, "each site of the mosaic is normalised by itself")
@@ -158,7 +203,7 @@ def each_site(make: Callable[[tuple[int, int]], Frame]) -> Frame:
         first,
         header=header,
         inputs=_inputs(made),
-        **{name: woven(name) for name in ("data", "sigma", "mask", "count")},
+        **{name: woven([getattr(one, name) for one in made]) for name in ("data", "sigma", "mask", "count")},
     )
 
 

@@ -32,7 +32,7 @@ class Night:
         self.config = config
         self.results = config["results"]
         self._like = _first_of_cameras(rows)
-        rows = lights.expanded(rows, apart=bool(config["combine"]["drizzle"]["scale"]))
+        rows = lights.expanded(rows, "sites" if config["combine"]["drizzle"]["scale"] else config["debayer"])
         found = [row for row in rows if row.kind == "light"]
         self.lights_before_selection = {
             f"{name}s": {getattr(row, column) for row in found}
@@ -282,6 +282,8 @@ class Night:
             name[mosaic.PATTERN] = row.bayer
         if isinstance(row, lights.Plane):
             name[mosaic.PLANE] = row.plane
+            if row.demosaiced:
+                name[mosaic.DEBAYER] = "edge-aware"
         return name | {
             "OBJECT": printable(row.object) or None,
             "FILTER": printable(row.band),
