@@ -161,3 +161,18 @@ def test_a_header_that_says_the_kind_is_believed_before_the_name(tmp_path):
     cards["IMAGETYP"] = "Light"
     (row,) = table_of(tmp_path, {"flat_gain_2_bin_1.fits": cards}).rows
     assert (row.kind, row.gain_setting) == ("light", "60")
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("stacked-16_M 31_60s60_Astro_20251020-223000000.fits", "calibrated: true"),
+        ("Stacked_212_NGC 6995_20.0s_LP.fit", "calibrated: true"),
+        ("dark_exp_30.000000_gain_60_bin_1_22C_stack_10.fits", "masters:"),
+    ],
+)
+def test_a_stack_that_only_its_name_tells_is_no_raw_frame(tmp_path, name, way_out):
+    cards = cards_of("dwarf") if "dark" not in name else fits.Header({"ORIGIN": "DWARFLAB"})
+    table = table_of(tmp_path, {name: cards})
+    assert not table.rows
+    assert f"stacked (by its name, {name})" in table.rejected[0].reason and way_out in table.rejected[0].reason

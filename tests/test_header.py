@@ -407,6 +407,12 @@ def test_no_coordinates(cards):
     assert coordinates(cards) is None
 
 
+def test_plain_hours_by_the_unit_of_the_standard():
+    """The comment of a card begins with its unit; of hours that is h."""
+    card = fits.Header([("RA", 13.5, "[h] right ascension"), ("DEC", 1.0)])
+    assert coordinates(card)[:2] == (202.5, 1.0)
+
+
 def test_plain_hours_by_the_comment():
     card = fits.Header([("RA", 13.5, "[hours] right ascension"), ("DEC", 1.0)])
     assert coordinates(card)[0] == 202.5

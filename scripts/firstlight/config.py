@@ -59,9 +59,29 @@ def complete(config: dict, schema: dict) -> dict:
     )
     if faults:
         raise ConfigError("\n".join(_sentence(fault) for fault in faults))
+    if contradictions := list(_contradictions(config)):
+        raise ConfigError("\n".join(f"configuration: {sentence}" for sentence in contradictions))
     if "results" in config:  # Snakemake wants one spelling of a path
         config["results"] = os.path.normpath(config["results"])
     return config
+
+
+def _contradictions(config: dict):
+    """What no schema tells of keys that are allowed one by one, as sentences."""
+    for name, section in config.items():
+        if isinstance(section, dict) and section.get("clip") == "minmax":
+            low, high = section.get("low"), section.get("high")
+            if low is None or high is None or not low < high:
+                values = [
+                    f"{key} is {'null' if value is None else value}" for key, value in (("low", low), ("high", high))
+                ]
+                yield f"{name}: clip minmax keeps values from low to high, but {' and '.join(values)}: set both, low below high"
+    combine = config.get("combine", {})
+    if combine.get("drizzle", {}).get("scale") and combine["method"] != "average":
+        yield (
+            f"combine: drizzle makes averages, but method is {combine['method']}: "
+            "set it to average, or drizzle: scale to null"
+        )
 
 
 def says(path) -> bool:

@@ -96,6 +96,9 @@ CALIBRATION_NAMES = (
     ),
     re.compile(r"raw_(?P<exposure>[\d.]+)s_(?P<gain>\d+)_\d+_\d{8}-\d+_(?P<temperature>-?\d+)C"),
 )
+# What a Seestar or a Dwarf has stacked and, in spite of its header, only the name tells: Stacked_212_NGC 6995, stacked-16_M 31,
+# dark_exp_30.000000_gain_60_bin_1_22C_stack_10.
+STACKED_NAMES = re.compile(r"(?:DSO_)?stacked[-_]\d+_.*|dark_exp_.*_stack_(?!0*1$)\d+", re.I)
 BAYER = re.compile(r"RGGB|BGGR|GRBG|GBRG|CYGM|RGBG", re.I)
 GENERIC_FOLDER = re.compile(
     r"(?:raws?|data|images?|imgs?|frames?|fits?|fts|lights?|science|objects?|targets?|subs?|nights?|bias(?:es)?|zeros?|"

@@ -278,7 +278,7 @@ def _said(path: str, entry: Mapping, settings: Settings) -> dict:
     return {
         "description": asdict(out),
         "header_hash": header_hash(values),
-        "reason": _reason(values, entry, out, settings),
+        "reason": _reason(path, values, entry, out, settings),
     }
 
 
@@ -292,10 +292,10 @@ def header_hash(values: Mapping) -> str:
     return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
 
 
-def _reason(values: Mapping, entry: Mapping, out: Description, settings: Settings) -> str | None:
+def _reason(path: str, values: Mapping, entry: Mapping, out: Description, settings: Settings) -> str | None:
     if entry["constant"] is not None:
         return f"every pixel has the same value ({entry['constant']:g})"
-    done = headers.processed(values)
+    done = headers.processed(values, path)
     if done and done.startswith("FLVERS"):
         way_out = ": name masters under masters:" if out.kind in CALIBRATIONS else ""
         return f"made by firstlight ({done}): not a raw frame{way_out}"

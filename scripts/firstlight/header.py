@@ -29,6 +29,7 @@ from .dialects import (
     NO_FILTER,
     OPEN_WHEEL,
     OTHER_KINDS,
+    STACKED_NAMES,
     Values,
     as_list,
     as_number,
@@ -625,7 +626,7 @@ def configured_bayer(header, cameras) -> str | None:
     return None if out.bayer is None else str(out.bayer)
 
 
-def processed(header) -> str | None:
+def processed(header, path: str = "") -> str | None:
     """Why this frame was already calibrated, stacked, or made by this program; None for a raw frame."""
     if header.get("FLVERS") is not None:
         return quoted("FLVERS", header["FLVERS"])
@@ -641,6 +642,9 @@ def processed(header) -> str | None:
     for key, text in texts_of(header, "kind"):
         if re.search(r"\bmaster|master$|stack|tricolou?r", text, re.I):
             return quoted(key, text)
+    name = PurePath(path).name
+    if STACKED_NAMES.fullmatch(name.split(".fit")[0]):
+        return f"by its name, {name}"
     return None
 
 

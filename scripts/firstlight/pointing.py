@@ -76,7 +76,7 @@ def _in_hours(header, key: str) -> bool:
     """Whether a right ascension is in hours: sexagesimal, or its comment says so."""
     if _is_sexagesimal(value_of(header, key)):
         return True
-    return bool(re.search(r"\bhours?\b|\[h(ou)?rs?\]", comment_of(header, key), re.I))
+    return bool(re.search(r"\bhours?\b|\[h((ou)?rs?)?\]", comment_of(header, key), re.I))
 
 
 def _on_sky(ra: float | None, dec: float | None) -> tuple[float, float] | None:
