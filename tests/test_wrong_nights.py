@@ -253,7 +253,7 @@ def test_a_file_that_nobody_may_read(night):
             "snakemake",
             "--snakefile",
             str(folder / "code" / "Snakefile"),
-            "plan",
+            "--dry-run",
         ]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
         said = done.stdout + done.stderr
