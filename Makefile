@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN = .venv/bin
 # Frames of a night are read by many short jobs: bytecode written once saves seconds in each run.
 unexport PYTHONDONTWRITEBYTECODE
+# From the pins alone, each file with the hash that stands there.
+INSTALL = $(BIN)/python -m pip install --quiet --compile --require-hashes --no-deps
 
-.PHONY: demo test lint docs pins benchmark peers scale cluster-test faults fuzz clean-demo
+.PHONY: demo test lint docs pins audit benchmark peers scale cluster-test faults fuzz long clean-demo
 
 demo: .venv/ready demo/truth/night.json
 	$(BIN)/snakemake --configfile tests/demo.yaml
@@ -29,16 +31,31 @@ docs: .venv/ready
 .venv/ready: envs/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "firstlight needs Python 3.11 or later; say make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --compile --requirement envs/requirements.txt
+	$(INSTALL) --requirement envs/requirements.txt
 	touch $@
 
-# After a change of envs/requirements.in: the full list anew, from a fresh environment.
+# After a change of envs/*.in: the full lists anew, for all platforms and every Python from 3.11 on, with the hash of each file
+# that the registry has. Versions that still fit stay.
+UV = uv==0.13.9
 pins:
 	rm -rf .venv-pins
 	$(PYTHON) -m venv .venv-pins
-	.venv-pins/bin/python -m pip install --quiet --requirement envs/requirements.in
-	(echo "# Made by make pins from requirements.in: everything that is installed, and nothing else."; .venv-pins/bin/python -m pip freeze) > envs/requirements.txt
+	.venv-pins/bin/python -m pip install --quiet $(UV)
+	for name in requirements slurm fuzz; do \
+		.venv-pins/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+			--custom-compile-command "make pins" $$([ $$name = requirements ] || echo --constraint envs/requirements.txt) \
+			envs/$$name.in --output-file envs/$$name.txt || exit 1; \
+	done
 	rm -rf .venv-pins
+
+# What is known against the installed versions (asks the vulnerability service of the Python Package Index), and their licences.
+AUDIT = pip-audit==2.10.1
+audit: .venv/ready
+	PYTHONPATH=scripts:tests $(BIN)/python tests/licences.py
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet $(AUDIT)
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement envs/requirements.txt
+	rm -rf .venv-audit
 
 # A simulated night, cold, through firstlight, Siril, seiza (where installed) and ccdproc: time, memory, bytes, start-up, and
 # what the stacks are worth. The tables stay in benchmark/. ONLY=full,like chooses among full, like, siril, seiza, ccdproc.
@@ -81,12 +98,18 @@ fuzz: .venv/fuzz
 	PYTHONPATH=scripts $(BIN)/python tests/fuzz.py $(FUZZ)
 	EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_properties.py
 
+# So many frames in one run, watched for what grows: memory, open files, temporary files. Half an hour.
+LONG ?= 2000
+long: .venv/ready
+	place=$$(mktemp -d); PYTHONPATH=scripts:tests $(BIN)/python tests/long.py $$place/test --frames $(LONG); \
+		done=$$?; [ $$done -ne 0 ] || rm -rf $$place; exit $$done
+
 .venv/fuzz: .venv/ready envs/fuzz.txt
-	-$(BIN)/python -m pip install --quiet --compile --requirement envs/fuzz.txt
+	-$(INSTALL) --requirement envs/fuzz.txt
 	touch $@
 
 .venv/slurm: .venv/ready envs/slurm.txt
-	$(BIN)/python -m pip install --quiet --compile --requirement envs/slurm.txt
+	$(INSTALL) --requirement envs/slurm.txt
 	touch $@
 
 clean-demo:

@@ -347,24 +347,6 @@ def test_raw_folder_is_only_read(small_night, tmp_path):
 # The project
 
 
-def test_conda_pins_equal_the_requirements():
-    """Both files name the same packages in the same versions; the full list holds them too."""
-    import yaml
-
-    lines = (PROJECT / "envs" / "requirements.in").read_text().splitlines()
-    wanted = dict(line.split("==") for line in lines if "==" in line)
-    conda = yaml.safe_load((PROJECT / "envs" / "firstlight.yaml").read_text())["dependencies"]
-    pip = next(item["pip"] for item in conda if isinstance(item, dict))
-    named = dict(item.split("=") for item in conda if isinstance(item, str) and item != "pip" and ">" not in item)
-    assert named | dict(item.split("==") for item in pip) == wanted
-    full = dict(
-        line.lower().split("==")
-        for line in (PROJECT / "envs" / "requirements.txt").read_text().splitlines()
-        if "==" in line
-    )
-    assert {name: full.get(name) for name in wanted} == wanted
-
-
 def test_every_key_of_the_schema_is_described():
     import yaml
 
