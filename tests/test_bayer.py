@@ -304,6 +304,8 @@ def test_mono_frames_in_red_keep_their_name():
     mono = a_light(name="Mono_12345678", bayer="", filter="R", band="R")
     names = [row.filter for row in lights.expanded([mono, a_light()])]
     assert names == ["R", "TR", "TG", "TB"]
+    sloan = a_light(name="Mono_12345678", bayer="", filter="g", band="g")
+    assert [row.filter for row in lights.expanded([sloan, a_light()])] == ["g", "TR", "TG", "TB"]
     other = a_light(name="Other_12345678", bayer="", filter="R", band="R", target="M31")
     assert [row.filter for row in lights.expanded([other, a_light()])] == ["R", "R", "G", "B"]
 

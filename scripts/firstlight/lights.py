@@ -76,7 +76,7 @@ def expanded(rows: Iterable[Row], how: str = "planes") -> list[Row]:
     mono = defaultdict(set)
     for row in rows:
         if row.kind == "light" and not row.bayer:
-            mono[row.target].add(row.band)
+            mono[row.target].add(row.filter.upper())  # r and R would share a folder where case does not count
     out = []
     for row in rows:
         out += planes_of(row, bool(mono[row.target] & set(PLANES)), how) if row.kind == "light" else [row]
