@@ -1,5 +1,6 @@
 """Identity of code and inputs. Truth: a copy of the scripts, changed line by line."""
 
+import ast
 import os
 import shutil
 from pathlib import Path
@@ -94,6 +95,22 @@ def test_a_copy_elsewhere_has_the_same_identity(small, tmp_path):
     copy = tmp_path / "moved" / "scripts"
     shutil.copytree(small, copy, ignore=shutil.ignore_patterns("moved"))
     assert code_identity(copy / "light.py") == before
+
+
+def test_another_python_gives_the_same_identity():
+    """Written out, since each Python has fields and a form of `ast.dump` of its own."""
+    tree = ast.parse("def f(x, *, y=None):\n    return {**x, 'a': f'{y:>3}'}\n")
+    assert provenance._plain(tree) == (
+        "Module(body=[FunctionDef(name='f',args=arguments(args=[arg(arg='x')],kwonlyargs=[arg(arg='y')],"
+        "kw_defaults=[Constant()]),body=[Return(value=Dict(keys=[None,Constant(value='a')],"
+        "values=[Name(id='x',ctx=Load()),JoinedStr(values=[FormattedValue(value=Name(id='y',ctx=Load()),"
+        "conversion=-1,format_spec=JoinedStr(values=[Constant(value='>3')]))])]))])])"
+    )
+
+
+def test_the_identity_is_taken_from_that_form(small, monkeypatch):
+    monkeypatch.setattr(ast, "dump", lambda *args, **options: pytest.fail("this form differs between Pythons"))
+    code_identity(small / "light.py")
 
 
 # What is kept beside the bytecode

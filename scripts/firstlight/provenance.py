@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 # Libraries that take part in the numbers. An upgrade of one makes the products anew whose code imports it.
-NUMERIC = tuple("numpy astropy ccdproc astroscrappy reproject scipy sep seiza cv2 PIL tifffile".split())
+NUMERIC = tuple("numpy astropy ccdproc astroscrappy reproject scipy sep drizzle seiza cv2 PIL tifffile".split())
 # Under which names a library may have been installed.
 DISTRIBUTIONS = {
     "PIL": ("pillow",),
@@ -38,8 +38,9 @@ def content_identity(path) -> str:
 def code_identity(script: Path) -> str:
     """Hash of a script, of every project module that it reaches by imports, and of the versions of its numeric libraries.
 
-    Comments, docstrings and layout do not count: only what Python would run. What was told of a module is kept beside
-    Python's bytecode, as long as its size and time stamp stay; where no bytecode is to be written, neither is this.
+    Comments, docstrings and layout do not count: only what Python would run; nor does the version of Python. What was
+    told of a module is kept beside Python's bytecode, as long as its size and time stamp stay; where no bytecode is to be
+    written, neither is this.
     """
     root = script.parent
     told = _told(root)
@@ -79,7 +80,17 @@ def _read(path: Path) -> list:
             node.body = node.body[1:]
     parts = [name.split(".") for name in names]
     project = {part[1] for part in parts if part[0] == "firstlight" and len(part) > 1}
-    return [identity(ast.dump(tree)), sorted(project), sorted({part[0] for part in parts} & set(NUMERIC))]
+    return [identity(_plain(tree)), sorted(project), sorted({part[0] for part in parts} & set(NUMERIC))]
+
+
+def _plain(node) -> str:
+    """A tree as text that is the same in every Python: `ast.dump` and the fields that nodes have differ between them."""
+    if isinstance(node, list):
+        return f"[{','.join(map(_plain, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    told = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+    return f"{type(node).__name__}({','.join(f'{name}={_plain(value)}' for name, value in told)})"
 
 
 @cache
