@@ -242,6 +242,43 @@ def test_all_faults_are_said_at_once_one_on_a_line():
     assert keys == {"mising", "reslts", "match.exposure", "calibrated"}
 
 
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("filters: {X: [R], Y: [R]}", "configuration: filters: 'R' stands for both X and Y: leave it with one of them"),
+        ("filters: {X: [Y], Y: [R]}", "configuration: filters: 'Y' stands for both X and Y: leave it with one of them"),
+        (
+            "targets: {A: [NGC*], B: ['ngc *']}",
+            "configuration: targets: 'ngc *' stands for both A and B: leave it with one of them",
+        ),
+        (
+            "combine: {low: 0}",
+            "configuration: combine: low is 0, but clip auto takes it for a number of deviations: above 0, or clip none",
+        ),
+        (
+            "master_bias: {high: -2}",
+            "configuration: master_bias: high is -2, but clip sigclip takes it for a number of deviations: above 0",
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other_are_named(text, sentence):
+    assert fault(text).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filters: {r: [rp], R: [Rc]}",
+        "filters: {X: [X, Y, Y]}",
+        "targets: {M42: ['M42*'], M43: ['M 43']}",
+        "master_bias: {clip: minmax, low: -5, high: 5}",
+        "master_bias: {clip: none, low: -5}",
+    ],
+)
+def test_what_only_looks_like_a_contradiction_is_taken(text):
+    assert typed(text)
+
+
 def test_a_key_that_is_a_number_is_unknown_in_words():
     assert fault("5: x").startswith("configuration: unknown key '5': ")
 

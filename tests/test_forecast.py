@@ -324,7 +324,7 @@ def test_colours_of_stacks_are_told():
     "rows, rejected, why",
     [
         ([], [], "no FITS file there"),
-        ([], [("raw/a.fits", "no image in this file")], "all 1 files are rejected"),
+        ([], [("raw/a.fits", "no image in this file")], "the one file there is rejected"),
         (several(3, "bias", "bias"), [], "no light among 3 frames"),
     ],
 )

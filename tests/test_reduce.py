@@ -30,6 +30,12 @@ def test_what_the_table_knows_becomes_cards_and_the_raw_header_stays():
     assert dict(header) == {"OBJECT": "m 42"}
 
 
+@pytest.mark.parametrize("nonsense", ["-5", "unknown", -1.0])
+def test_an_exposure_that_is_none_goes(nonsense):
+    header = fits.Header({"EXPTIME": nonsense})
+    assert "EXPTIME" not in reduce.prepare(np.zeros((2, 2), np.uint16), header, {"EXPTIME": None}).header
+
+
 def test_without_facts_the_raw_header_stays_too():
     header = fits.Header({"OBJECT": "m 42"})
     reduce.prepare(np.zeros((2, 2), np.uint16), header, {})

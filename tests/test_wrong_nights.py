@@ -171,6 +171,22 @@ def test_a_light_of_another_size(night):
     assert (inputs["weight"] > 0).sum() >= 3
 
 
+def test_exposures_that_are_none(night):
+    """Neither of lights nor of their calibration: the dark is subtracted as it is, which is said, and none is invented."""
+    folder = night()
+    done = whole(folder, "--config", "header={EXPTIME: unknown}")
+    assert "exposure not known of both: dark of unknown exposure subtracted as it is" in done.text
+    products = [*(folder / "results/lights").rglob("*.fits"), *(folder / "results/masters").rglob("*_*.fits")]
+    assert len(products) >= 9 and not any("EXPTIME" in io.read_header(path) for path in products)
+
+
+def test_a_catalogue_without_positions(night):
+    folder = night("Flat_*", "Dark_*", "Light_V_*")
+    (folder / "stars.csv").write_text("name,mag\nVega,0.0\n")
+    done = run(folder, "--cores", 2)
+    assert done.code == 1 and "no column for ra in the catalogue (it has name, mag): name one ra" in done.text
+
+
 def test_no_file_at_all(tmp_path):
     (tmp_path / "raw").mkdir()
     done = snakemake(tmp_path, "--cores", 1)
@@ -213,6 +229,12 @@ def test_no_light(night):
         ("raw=nowhere", "nowhere"),
         ("longitude=1000", "longitude"),
         ("missing=perhaps", "missing: 'perhaps' is not one of"),
+        ("raw=[]", "raw: names no folder: set it to the folder of your frames"),
+        ("results=stars.csv", "results: stars.csv cannot be a folder, since stars.csv is a file: name another"),
+        ("results=stars.csv/out", "results: stars.csv/out cannot be a folder, since stars.csv is a file: name another"),
+        ("select={targets: [M99]}", "select: {targets: [M99]} fits no light; there are targets: NGC869"),
+        ("filters={X: [R], Y: [R]}", "filters: 'R' stands for both X and Y: leave it with one of them"),
+        ("combine={low: -1}", "combine: low is -1, but clip auto takes it for a number of deviations: above 0"),
     ],
 )
 def test_a_value_that_cannot_be_meant(night, given, words):
@@ -235,31 +257,43 @@ def test_sections_that_do_not_fit_say_so(night, given, words):
     assert done.code == 1 and words in done.text and "No light of this night could be used" in done.text
 
 
-def test_a_file_that_nobody_may_read(night):
+@pytest.fixture
+def reachable(night):
+    """A small night in a folder that other users can reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(shutil.copytree(night("Flat_*", "Dark_*", "Light_V_*"), Path(folder) / "night"))
+
+
+def dry_run_by_another(folder, denied, *arguments):
+    """Exit code and words of a dry-run by a user who may not do with `denied` what its permissions forbid."""
+    prefix = as_nobody(folder) if os.access(denied, os.R_OK | os.W_OK) else []  # root may do all
+    environment = dict(os.environ, HOME=str(folder), XDG_CACHE_HOME=str(folder / "cache"), PYTHONDONTWRITEBYTECODE="1")
+    command = [*prefix, sys.executable, "-m", "snakemake", "--snakefile", str(folder / "code" / "Snakefile")]
+    done = subprocess.run(
+        [*command, "--dry-run", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said
+    return done.returncode, said
+
+
+def test_a_file_that_nobody_may_read(reachable):
     """As a user who may not read it: a row with that reason, and the night goes on."""
-    with tempfile.TemporaryDirectory() as reachable:  # pytest's own folders are closed to other users
-        os.chmod(reachable, 0o755)
-        folder = Path(shutil.copytree(night("Flat_*", "Dark_*", "Light_V_*"), Path(reachable) / "night"))
-        path = next((folder / "raw").glob("Bias_*"))
-        path.chmod(0)
-        prefix = as_nobody(folder) if os.access(path, os.R_OK) else []  # root reads all
-        environment = dict(
-            os.environ, HOME=str(folder), XDG_CACHE_HOME=str(folder / "cache"), PYTHONDONTWRITEBYTECODE="1"
-        )
-        command = [
-            *prefix,
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(folder / "code" / "Snakefile"),
-            "--dry-run",
-        ]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0 and "Traceback" not in said, said
-        rejected = (folder / "results" / "rejected.csv").read_text()
-        assert f"{path.name},cannot be read: Permission denied" in rejected
+    path = next((reachable / "raw").glob("Bias_*"))
+    path.chmod(0)
+    code, said = dry_run_by_another(reachable, path)
+    assert code == 0, said
+    rejected = (reachable / "results" / "rejected.csv").read_text()
+    assert f"{path.name},cannot be read: Permission denied" in rejected
+
+
+def test_results_where_nothing_may_be_written(reachable):
+    place = reachable / "locked"
+    place.mkdir()
+    place.chmod(0o555)
+    code, said = dry_run_by_another(reachable, place, "--config", "results=locked/out")
+    assert code == 1 and "results: locked/out cannot be made, since you may not write to" in said, said
 
 
 def as_nobody(folder) -> list[str]:

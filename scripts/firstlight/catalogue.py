@@ -107,7 +107,7 @@ def _optional(table, found: dict[str, str]) -> dict[str, np.ndarray]:
 def _columns(table, given: dict) -> dict[str, str]:
     """The table's names of our columns, given or guessed; ValueError where a needed one is not there."""
     names = {name.lower(): name for name in table.colnames}
-    there = ", ".join(table.colnames)
+    there = ", ".join(table.colnames) or "none"
     found = {}
     for column, aliases in ALIASES.items():
         if wanted := given.get(column):

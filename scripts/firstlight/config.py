@@ -68,7 +68,21 @@ def complete(config: dict, schema: dict) -> dict:
 
 def _contradictions(config: dict):
     """What no schema tells of keys that are allowed one by one, as sentences."""
+    for key in ("targets", "filters"):
+        owners = {}
+        for name, others in config.get(key, {}).items():
+            for other in dict.fromkeys([name, *others]):
+                text = other if key == "filters" else "".join(other.split()).casefold()
+                if owners.setdefault(text, name) != name:
+                    yield f"{key}: {_shown(other)} stands for both {owners[text]} and {name}: leave it with one of them"
     for name, section in config.items():
+        if isinstance(section, dict) and section.get("clip") in ("auto", "sigclip"):
+            for key in ("low", "high"):
+                if section.get(key) is not None and section[key] <= 0:
+                    yield (
+                        f"{name}: {key} is {section[key]}, but clip {section['clip']} takes it for a number of deviations: "
+                        "above 0, or clip none"
+                    )
         if isinstance(section, dict) and section.get("clip") == "minmax":
             low, high = section.get("low"), section.get("high")
             if low is None or high is None or not low < high:

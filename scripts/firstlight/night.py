@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from dataclasses import asdict
@@ -444,8 +445,16 @@ class Night:
 
 
 def check_folders(raw: list[str], results: str) -> None:
-    """Raise ValueError where raw frames lie where products are written: results may lie inside a raw folder, not around it."""
+    """Raise ValueError where no raw folder is named, where products cannot be written, and where raw frames lie among them:
+    results may lie inside a raw folder, not around it."""
+    if not raw:
+        raise ValueError("raw: names no folder: set it to the folder of your frames")
     made = Path(results).resolve()
+    there = next(place for place in (made, *made.parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"results: {results} cannot be a folder, since {there.name} is a file: name another")
+    if there != made and not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"results: {results} cannot be made, since you may not write to {there}: name another folder")
     for folder in raw:
         place = Path(folder).resolve()
         if place == made or made in place.parents:

@@ -52,6 +52,8 @@ def prepare(data: np.ndarray, header: fits.Header, facts: dict) -> Frame:
     frame = Frame(np.asarray(data, np.float32), header.copy()).with_(
         {key: value for key, value in facts.items() if value is not None}
     )
+    if facts.get("EXPTIME", 0) is None:  # what the header has is no exposure
+        frame.header.remove("EXPTIME", ignore_missing=True, remove_all=True)
     if mosaic.PATTERN in facts:  # counted from the first stored pixel, as the frames table does
         for key in mosaic.OFFSETS:
             frame.header.remove(key, ignore_missing=True)

@@ -12,6 +12,7 @@ from . import fields, raw, wishes
 from .channels import channels
 from .channels import words as channel_words
 from .leftovers import leftovers
+from .phrases import count
 
 MOST = 12  # sentences of a kind
 KINDS = ("light", "bias", "dark", "flat", "flatdark")
@@ -20,13 +21,15 @@ KINDS = ("light", "bias", "dark", "flat", "flatdark")
 def nothing_to_make(night, frames: int, rejected: int) -> str:
     """Why there is no light to reduce, and the way out."""
     if not frames:
-        all_of_them = f"all {rejected} files are rejected, see {night.results}/rejected.csv"
+        which = f"all {rejected} files are" if rejected > 1 else "the one file there is"
+        all_of_them = f"{which} rejected, see {night.results}/rejected.csv"
         found = all_of_them if rejected else "no FITS file there"
         return f"no usable frame in raw: {', '.join(night.config['raw'])}: {found}"
     if night.lights_before_selection:
         there = [f"{name}: {' '.join(sorted(values))}" for name, values in night.lights_before_selection.items()]
-        return f"select: fits no light; there are {', '.join(there)}"
-    return f"no light among {frames} frames: snakemake headers says what they were taken for"
+        asked = [f"{name}: [{', '.join(given)}]" for name, given in night.config["select"].items() if given]
+        return f"select: {{{', '.join(asked)}}} fits no light; there are {', '.join(there)}"
+    return f"no light among {count(frames, 'frame', 'frames')}: snakemake headers says what they were taken for"
 
 
 def missing(night) -> str:
