@@ -54,7 +54,7 @@ audit: .venv/ready
 	PYTHONPATH=scripts:tests $(BIN)/python tests/licences.py
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet $(AUDIT)
-	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement envs/requirements.txt
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip $(foreach list,requirements slurm fuzz,--requirement envs/$(list).txt)
 	rm -rf .venv-audit
 
 # A simulated night, cold, through firstlight, Siril, seiza (where installed) and ccdproc: time, memory, bytes, start-up, and

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.19")
+# The oldest that the tests have run with.
+min_version("9.27")
 
 # From here on the terminal shows progress and plain words in place of Snakemake's blocks of each job.
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))

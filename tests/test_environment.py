@@ -8,6 +8,7 @@ import pytest
 import yaml
 from conftest import PROJECT
 from packaging.markers import Marker
+from packaging.requirements import Requirement
 
 ENVS = PROJECT / "envs"
 LISTS = ("requirements", "slurm", "fuzz")
@@ -62,12 +63,44 @@ def test_what_runs_here_is_what_is_pinned():
     assert {package: metadata.version(package) for package in here} == here
 
 
+def asked(package, extra=""):
+    """What an installed package needs here, with what the extras need that it asks others for."""
+    for need in map(Requirement, metadata.requires(package) or ()):
+        if need.marker is None or need.marker.evaluate({"extra": extra}):
+            yield need
+            for more in need.extras:
+                yield from asked(need.name, more)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_what_a_pinned_package_needs_is_pinned_too(name):
+    """Nothing is looked up at installation: what were not in the lists would be missing."""
+    lists = {
+        list_: [entry for entry in entries(list_) if entry[2] is None or Marker(entry[2]).evaluate()] for list_ in LISTS
+    }
+    pins = {re.sub(r"[-_.]+", "-", entry[0]): entry[1] for entry in lists["requirements"] + lists[name]}
+    try:
+        needs = [(package, need) for package, *_ in lists[name] for need in asked(package)]
+    except metadata.PackageNotFoundError as error:
+        pytest.skip(f"{error} of envs/{name}.txt is not installed")
+    for package, need in needs:
+        version = pins.get(re.sub(r"[-_.]+", "-", need.name).lower())
+        assert version and need.specifier.contains(version, prereleases=True), f"{package} needs {need}"
+
+
 def test_all_licences_are_allowed(capsys):
     assert licences.main() == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "found", [["GPL-3.0-only"], ["MIT", "Proprietary"], [], ["GNU Affero General Public License v3"]]
+    "found",
+    [
+        ["GPL-3.0-only"],
+        ["MIT", "Proprietary"],
+        [],
+        ["GNU Affero General Public License v3"],
+        ["A Simple Commercial License"],
+    ],
 )
 def test_a_licence_that_is_not_allowed_is_found(found):
     assert licences.refused(found)

@@ -77,7 +77,8 @@ def quiet(call, *arguments):
 def entry_of(text, **more):
     """What the frames table's cache keeps of a file with this header."""
     packed = base64.b64encode(zlib.compress(text.encode("ascii"), 1)).decode("ascii")
-    return {"text": packed, "notes": [], "constant": None, "levels": [], "nx": 9, "ny": 8, "pixel_hash": "0" * 32} | more
+    empty = {"notes": [], "constant": None, "levels": [], "nx": 9, "ny": 8, "pixel_hash": "0" * 32}
+    return empty | {"text": packed} | more
 
 
 # --- Headers --------------------------------------------------------------------------------------------------------
