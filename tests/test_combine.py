@@ -629,6 +629,21 @@ def test_frames_that_are_needed_stay_and_that_is_noted():
     inputs[1].fwhm = 6.0
     stack = stacked(inputs, NO_STARS, limits={"fwhm": 4.0, "keep": 3}, **PLAIN)
     assert stack.frame.header["NCOMBINE"] == 3 and "kept all the same" in stack.inputs["note"][1]
+    assert stack.frame.header["FLNOTE"].startswith("1 of 3 frames are beyond the limits and stay (limits: keep)")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"clip": "extrema", "nlow": 1, "nhigh": 2}, "clip extrema rejected nothing: nlow + nhigh are 3, of 3 frames"),
+        ({"clip": "extrema"}, ""),
+        ({"clip": "minmax", "low": 1e6, "high": 2e6}, "clip minmax rejected all values of 100% of the pixels: are"),
+        ({"clip": "minmax", "low": 0.0, "high": 1e6}, ""),
+    ],
+)
+def test_a_rejection_of_nothing_or_all_is_told(options, said):
+    note = stacked(flat_inputs(3), NO_STARS, **PLAIN, **options).frame.header.get("FLNOTE", "")
+    assert said in note and ("rejected" in note) == bool(said)
 
 
 # ---- products --------------------------------------------------------------------------------------------------------

@@ -146,6 +146,18 @@ def test_a_pixel_that_no_frame_knows_is_bad():
     assert master.count[3, 4] == 0 and master.mask[3, 4] == Mask.BAD
 
 
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_rejection_of_nothing_or_all_is_told(kind):
+    made = MAKERS[kind](frames(3), 3, clip="extrema", nlow=2, nhigh=2)
+    assert made.header["FLNOTE"] == "clip extrema rejected nothing: nlow + nhigh are 4, of 3 frames"
+    said = "clip minmax rejected all values of 100% of the pixels: are low and high right?"
+    if kind == "flat":
+        with pytest.raises(Unusable, match="no usable flat frame, divided by its level: clip minmax rejected all"):
+            MAKERS[kind](frames(3), 3, clip="minmax", low=-2.0, high=-1.0)
+    else:
+        assert MAKERS[kind](frames(3), 3, clip="minmax", low=-2.0, high=-1.0).header["FLNOTE"] == said
+
+
 @pytest.mark.parametrize("n", [2, 3, 9])
 def test_the_scatter_of_a_frame_is_measured_beside_the_claimed_sigma(n):
     pile = [one.with_(sigma=one.sigma / 2) for one in frames(n, shape=(150, 200))]

@@ -326,10 +326,11 @@ def test_a_night_of_which_nothing_could_be_used_says_so(tmp_path):
 
 
 def test_stacks_are_told_with_what_they_are_worth(tmp_path):
-    rows = ["M 42,R,8,1,480,2.512,18.24,V,", "M 42,V,1,0,60,2.5,-2,instrumental,"]
-    one, other = words._stacks(night(tmp_path, rows))
+    rows = ["M 42,R,8,1,480,2.512,18.24,V,", "M 42,V,1,0,60,2.5,-2,instrumental,", "M 42,B,2,0,0,2.5,,,"]
+    one, other, unknown = words._stacks(night(tmp_path, rows))
     assert one == "  M 42 R  8 frames, 8 min, FWHM 2.51 pix, 5 sigma at 18.2 mag (V); 1 left out"
     assert other == "  M 42 V  1 frame, 60 s, FWHM 2.50 pix"
+    assert unknown == "  M 42 B  2 frames, FWHM 2.50 pix"
 
 
 def test_lights_without_a_place_on_the_sky_are_counted_by_target(tmp_path):

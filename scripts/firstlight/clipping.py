@@ -11,6 +11,7 @@ from . import ordering
 
 CLIPPINGS = ("sigclip", "extrema", "minmax", "none")
 MAD_TO_SIGMA = 1.482602218505602  # 1 / the third quartile of the normal distribution
+MOST_EMPTIED = 0.01  # share of pixels that may lose all values before it is told
 
 
 def reject(values, sigmas, good, clip, low, high, iterations=3, nlow=0, nhigh=1) -> np.ndarray:
@@ -46,6 +47,20 @@ class Suspects(NamedTuple):
         if left.all():
             return self
         return Suspects(self.places[left], *(part[:, left] for part in self[1:4]), self.centre)
+
+
+def doubts(clip: str, count: int, ranks: int, emptied: np.ndarray) -> list[str]:
+    """What is to be said of a rejection that did nothing, or took all: sentences, none of one that works.
+
+    count, ranks  images, and how many of them extrema leaves out
+    emptied       bool (ny, nx), pixels all of whose values were rejected
+    """
+    said = []
+    if clip == "extrema" and count <= ranks:
+        said.append(f"clip extrema rejected nothing: nlow + nhigh are {ranks}, of {count} frames")
+    if (share := float(np.mean(emptied))) > MOST_EMPTIED:
+        said.append(f"clip {clip} rejected all values of {share:.0%} of the pixels: are low and high right?")
+    return said
 
 
 def suspects(values: Sequence, sigmas: Sequence, clip: str, low: float, high: float) -> Suspects | None:

@@ -184,7 +184,13 @@ def combine(
             survive = merging.Survivors(among, np.inf if clip == "none" else 0.0)
         tell = rejected.add if fine else None
         result = merging.merged(held, survive, method, weights, common, share, threads, tell)
-    stack = _stack(inputs, left_out, reference, result, bits, common, method, (clip, weight))
+    emptied = (result.coverage == 0) & (result.rejected > 0)
+    notes = [
+        products.few(len(inputs)),
+        products.stayed(inputs),
+        *clipping.doubts(clip, len(inputs), nlow + nhigh, emptied),
+    ]
+    stack = _stack(inputs, left_out, reference, result, bits, common, (method, clip, weight), notes)
     if not fine:
         return stack
     found = drizzling.Found(rejected, common, share, bits.seen)
@@ -343,7 +349,7 @@ def _fill(held: pile.Pile, inputs: list[Input], surfaces: scaling.Surfaces, comm
     return bits, None if share is None else share.image()
 
 
-def _stack(inputs, left_out, reference, result: merging.Merged, bits, common, method: str, how: tuple) -> Stack:
+def _stack(inputs, left_out, reference, result: merging.Merged, bits, common, how: tuple, notes: list[str]) -> Stack:
     """The stack, with all that is told of it in its header and table."""
     noises, deep, shares = np.array([(one.scale * one.noise, one.depth_noise, one.common) for one in inputs]).T
     gained = honesty.depth_gained(common.weights, deep, shares, common.shared)
@@ -351,8 +357,8 @@ def _stack(inputs, left_out, reference, result: merging.Merged, bits, common, me
         one.rejected, one.depth = float(lost) / result.data.size, float(gain)
     factors = honesty.factors_of_stack(np.stack([one.factors for one in inputs]), common.weights, noises)
     wider = np.array([common.wider(radius) for radius in honesty.RADII])
-    cards = products.cards(inputs, reference, method, *how, factors * wider)
-    notes = [products.few(len(inputs)), honesty.dithering(common.shared, common.cost)]
+    cards = products.cards(inputs, reference, *how, factors * wider)
+    notes = [*notes, honesty.dithering(common.shared, common.cost)]
     if common.shared.known:
         cards["FLDITHER"] = (round(common.shared.positions, 2), "independent positions on the detector")
     if any(notes):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from astropy.io import fits
 
-from . import estimate, ordering, pile, quality
+from . import clipping, estimate, ordering, pile, quality
 from .faults import flag_dead, flag_hot
 from .frame import Frame, Mask, Unusable, printable
 
@@ -116,6 +116,9 @@ def master_flat(
         levelled, expected, memory, "flat", limits, combination, "none", weight, stars=stars, left_out=left_out
     )
     good = master.data[(master.mask & Mask.UNUSABLE) == 0]
+    if not len(good):
+        why = master.header.get("FLNOTE", "none of them has a pixel that is good")
+        raise Unusable(f"no usable flat frame, divided by its level: {why}")
     level = np.float32(good.mean(dtype=float) if normalise == "mean" else ordering.median_of(good, True))
     if not level > 0:
         raise Unusable(f"no usable flat frame: the {normalise} of what they make is {level:.3g}, not above zero")
@@ -220,6 +223,10 @@ def _made(gathered: _Gathered, kind, limits, combination, scale, weight, stars, 
     if combination.get("method") == "sum":  # what is subtracted from one frame has the level of one frame
         data, sigma = data / np.float32(held.count), sigma / np.float32(held.count)
     mask = gathered.common_mask()
+    emptied = (count == 0) & (mask & Mask.UNUSABLE == 0)
+    ranks = combination.get("nlow", 0) + combination.get("nhigh", 1)
+    doubts = clipping.doubts(combination.get("clip", ""), held.count, ranks, emptied)
+    note = "; ".join(filter(None, (note, *doubts)))
     header = headers[0].copy()
     if lacking:
         header["SIGMASRC"] = ("measured", "sigma raised to the scatter of the frames")
@@ -229,7 +236,7 @@ def _made(gathered: _Gathered, kind, limits, combination, scale, weight, stars, 
         header[key] = value
     # A pixel that every calibration frame has saturated is a fault of the detector, not a bright star. And what no frame
     # knows, each for its own reason, cannot be trusted either.
-    fault = ((mask & Mask.SATURATED) != 0) | ((count == 0) & (mask & Mask.UNUSABLE == 0))
+    fault = ((mask & Mask.SATURATED) != 0) | emptied
     mask = np.where(fault, mask | np.uint8(Mask.BAD), mask) & ~np.uint8(Mask.SATURATED | Mask.INTERPOLATED)
     nothing = ~np.isfinite(data)
     if nothing.any():

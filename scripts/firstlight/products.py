@@ -167,6 +167,12 @@ def few(n: int) -> str:
     return {1: "one frame only: nothing was rejected", 2: "two frames only: rejection is weak"}.get(n, "")
 
 
+def stayed(inputs: list) -> str:
+    """What is to be said where frames beyond the limits are in the stack, "" where none is."""
+    number = sum(bool(one.despite) for one in inputs)
+    return f"{number} of {len(inputs)} frames are beyond the limits and stay (limits: keep)" if number else ""
+
+
 def table(inputs: list, left_out: list[tuple]) -> np.ndarray:
     """The table of inputs with `COLUMNS`; those left out, given as (input, reason), with weight 0."""
     total = sum(one.weight for one in inputs)

@@ -110,7 +110,7 @@ def _stack(row: dict) -> str:
     if not row["frames"]:
         return f"no stack: {row['note']}"
     parts = [_number(int(float(row["frames"])), "frame")]
-    parts += [_time(float(row["exposure_s"]))] if row["exposure_s"] else []
+    parts += [_time(exposure)] if (exposure := float(row["exposure_s"] or 0)) > 0 else []
     parts += [f"FWHM {float(row['fwhm_pix']):.2f} pix"] if row["fwhm_pix"] else []
     known = row["depth_mag"] and row["depth_band"] not in ("", "instrumental")
     parts += [f"5 sigma at {float(row['depth_mag']):.1f} mag ({row['depth_band']})"] if known else []
