@@ -252,6 +252,15 @@ def test_all_faults_are_said_at_once_one_on_a_line():
             "configuration: targets: 'ngc *' stands for both A and B: leave it with one of them",
         ),
         (
+            "cameras: [{trim: '[9:1,*]'}]",
+            "configuration: cameras: trim is '[9:1,*]': the smaller number comes first",
+        ),
+        (
+            "cameras: {overscan: ['[1:9,*]', '[0:3,*]']}",
+            "configuration: cameras: overscan is '[0:3,*]': columns and rows count from 1",
+        ),
+        ("trim: {region: '[1:9,9:8]'}", "configuration: trim: region is '[1:9,9:8]': the smaller number comes first"),
+        (
             "combine: {low: 0}",
             "configuration: combine: low is 0, but clip auto takes it for a number of deviations: above 0, or clip none",
         ),

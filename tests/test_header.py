@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from astropy.io import fits
 from firstlight import header, names, nights
-from firstlight.header import Settings, coordinates, describe, detector, parse_section, pixel_scale, repair
+from firstlight.header import Settings, coordinates, describe, detector, pixel_scale, repair
+from firstlight.section import parse_section, section_text
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -502,7 +503,7 @@ def test_a_wrong_section_of_the_overscan_names_its_own_key():
 
 
 def test_a_section_survives_the_way_to_slices_and_back():
-    assert header.section_text(parse_section("[2:9,3:8]", (8, 9))) == "[2:9,3:8]"
+    assert section_text(parse_section("[2:9,3:8]", (8, 9))) == "[2:9,3:8]"
 
 
 def test_trim_comes_from_the_camera_before_the_plain_region_before_the_header():

@@ -26,6 +26,7 @@ from firstlight.dialects import COORDINATES, KEYWORDS, KINDS, Values, as_number,
 from firstlight.frame import Frame
 from firstlight.io import read_rows, write_rows
 from firstlight.provenance import identity
+from firstlight.section import parse_section, section_text
 from firstlight.trim import trim
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -266,13 +267,13 @@ shapes = st.tuples(st.integers(1, 30), st.integers(1, 30))
 @given(sections | st.text(max_size=20), shapes)
 def test_a_section_lies_within_the_frame_or_is_refused_in_a_sentence(text, shape):
     try:
-        rows, columns = header.parse_section(text, shape)
+        rows, columns = parse_section(text, shape)
     except ValueError as error:
         assert str(error).startswith("trim section ") and "cameras: trim" in str(error)
         assert "\n" not in str(error) and len(str(error)) < 400
     else:
         assert 0 <= rows.start < rows.stop <= shape[0] and 0 <= columns.start < columns.stop <= shape[1]
-        assert header.parse_section(header.section_text((rows, columns)), shape) == (rows, columns)
+        assert parse_section(section_text((rows, columns)), shape) == (rows, columns)
 
 
 @given(st.data(), shapes)
@@ -282,7 +283,7 @@ def test_trimming_keeps_just_the_pixels_that_the_section_counts(data, shape):
     (y1, y2), (x1, x2) = (sorted(data.draw(st.tuples(st.integers(1, n), st.integers(1, n)))) for n in shape)
     head = fits.Header({"CRPIX1": 7.0, "CRPIX2": -2.5, "TRIMSEC": "[1:1,1:1]"})
     frame = Frame((1000 * y + x).astype(np.float32), head)
-    out = trim(frame, region=header.parse_section(f"[{x1}:{x2},{y1}:{y2}]", shape), overscan="none")
+    out = trim(frame, region=parse_section(f"[{x1}:{x2},{y1}:{y2}]", shape), overscan="none")
     assert out.shape == (y2 - y1 + 1, x2 - x1 + 1)
     assert (out.data[0, 0], out.data[-1, -1]) == (1000 * y1 + x1, 1000 * y2 + x2)
     assert (out.header["CRPIX1"], out.header["CRPIX2"]) == (7.0 - (x1 - 1), -2.5 - (y1 - 1))

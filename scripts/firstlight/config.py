@@ -90,12 +90,28 @@ def _contradictions(config: dict):
                     f"{key} is {'null' if value is None else value}" for key, value in (("low", low), ("high", high))
                 ]
                 yield f"{name}: clip minmax keeps values from low to high, but {' and '.join(values)}: set both, low below high"
+    yield from _sections(config)
     combine = config.get("combine", {})
     if combine.get("drizzle", {}).get("scale") and combine["method"] != "average":
         yield (
             f"combine: drizzle makes averages, but method is {combine['method']}: "
             "set it to average, or drizzle: scale to null"
         )
+
+
+def _sections(config: dict):
+    """Sections that fit no frame, as sentences."""
+    from .section import disorder
+
+    stated = [("trim: region", config.get("trim", {}).get("region"))]
+    cameras = config.get("cameras", [])
+    for camera in cameras if isinstance(cameras, list) else [cameras]:
+        for key in ("trim", "overscan"):
+            given = camera.get(key)
+            stated += [(f"cameras: {key}", text) for text in (given if isinstance(given, list) else [given])]
+    for key, text in stated:
+        if wrong := text and disorder(text):
+            yield f"{key} is {_shown(text)}: {wrong}"
 
 
 def says(path) -> bool:

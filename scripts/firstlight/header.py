@@ -464,7 +464,7 @@ def detector(header, cameras=(), region: str | None = None) -> Detector:
 
     `cameras` is a mapping for all frames or a list of {where: pattern of INSTRUME or {KEY: pattern}, gain (e-/ADU),
     read_noise (e-), saturation (ADU), bias_level (ADU), trim, overscan, bayer, mask}; the first item that fits gives a
-    value. `region` is kept of all frames whose camera gives no trim. Sections are texts, see `parse_section`; overscan
+    value. `region` is kept of all frames whose camera gives no trim. Sections are texts, see `section.parse_section`; overscan
     is one or a list of them, and "none" for either means that there is none, whatever the header says.
     """
     out = Detector()
@@ -556,42 +556,6 @@ def _first_number(header, name: str, out: Detector) -> None:
 
 def _comment_of(header, key: str) -> str:
     return comment_of(header, key).lower() if key in header else ""
-
-
-_RANGE = r"\s*(?:([+-]?\d{1,9})\s*:\s*([+-]?\d{1,9})|[*:])\s*"
-_SECTION = re.compile(rf"\s*\[?{_RANGE},{_RANGE}\]?\s*")
-
-
-def parse_section(text: str, shape: tuple[int, int], part: str = "trim") -> tuple[slice, slice]:
-    """(y slice, x slice) of an array of `shape` (ny, nx) from a FITS section '[x1:x2, y1:y2]', counted from 1, ends
-    included; `*` or `:` in place of a range is all of it, as in IRAF.
-
-    `part` is the key under cameras: (trim, overscan, mask) that it is for. Raises ValueError with the sizes of both where
-    it is not one, is empty, counts backwards or does not lie within the image.
-    """
-    way_out = f"{'trim: region or ' * (part == 'trim')}cameras: {part} sets another, or none"
-    match = _SECTION.fullmatch(str(text))
-    if not match:
-        raise ValueError(f"{part} section {str(text)[:80]!r} is not of the form [x1:x2,y1:y2]: {way_out}")
-    ranges = [(int(first), int(last)) if first else None for first, last in (match.groups()[:2], match.groups()[2:])]
-    (x1, x2), (y1, y2) = (one or (1, length) for one, length in zip(ranges, shape[::-1], strict=True))
-    if 1 <= x1 <= x2 <= shape[1] and 1 <= y1 <= y2 <= shape[0]:
-        return slice(y1 - 1, y2), slice(x1 - 1, x2)
-    wrong = "same binning?"
-    if x1 > x2 or y1 > y2:
-        wrong = "the smaller number comes first;"
-    elif min(x1, y1) < 1:
-        wrong = "columns and rows count from 1;"
-    raise ValueError(
-        f"{part} section [{x1}:{x2},{y1}:{y2}] of {max(x2 - x1 + 1, 0)}x{max(y2 - y1 + 1, 0)} does not fit the frame of "
-        f"{shape[1]}x{shape[0]}: {wrong} {way_out}"
-    )
-
-
-def section_text(section: tuple[slice, slice]) -> str:
-    """The FITS section '[x1:x2,y1:y2]' of (y slice, x slice)."""
-    rows, columns = section
-    return f"[{columns.start + 1}:{columns.stop},{rows.start + 1}:{rows.stop}]"
 
 
 # --- Frames that cannot be used -------------------------------------------------------------------------------------

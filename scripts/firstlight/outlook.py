@@ -18,6 +18,7 @@ from .jobs import Job, jobs, log_of, to_do
 from .match import Offer
 from .night import Night
 from .phrases import columns, count, cut, exposure, size, span, wrapped
+from .section import parse_section
 from .words import nothing_to_make
 
 COLOURS = {"L": "brightness", "R": "red", "G": "green", "B": "blue"}
@@ -250,7 +251,7 @@ def _of_camera(night: Night, row) -> tuple[float, float | None]:
         known = headers.detector(values, night.config["cameras"], night.config["trim"]["region"])
         if not known.trim or known.trim.lower() == "none":
             return whole, known.gain
-        rows, columns = headers.parse_section(known.trim, (row.ny, row.nx))
+        rows, columns = parse_section(known.trim, (row.ny, row.nx))
         return float((rows.stop - rows.start) * (columns.stop - columns.start)), known.gain
     except (OSError, ValueError):
         return whole, None

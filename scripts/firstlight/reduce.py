@@ -10,7 +10,8 @@ from astropy.io import fits
 
 from . import calibrate, cosmic, mosaic, pairs, sources, trim
 from .frame import Frame, Mask, must_match, printable, row_blocks
-from .header import detector, in_electrons, parse_section
+from .header import detector, in_electrons
+from .section import parse_section
 
 # Frames of each kind go through these steps before they are combined into their master.
 KIND_STEPS = {

@@ -8,8 +8,8 @@ import numpy as np
 
 from .estimate import median_factor
 from .frame import Frame, Mask, size
-from .header import parse_section, section_text
 from .ordering import median_of
+from .section import parse_section, section_text
 
 # Cards of the frame's own geometry. The reference pixels (also of other WCS, CRPIX1A) and IRAF's offset from the raw
 # pixels move with the cut; sections in raw pixels mean nothing after it.
