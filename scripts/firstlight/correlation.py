@@ -36,7 +36,7 @@ def noise_factors(positions: Positions, kernel: str) -> list[float]:
 def noise_cards(factors) -> dict:
     """Header cards of what `noise_factors` gives, or of a stack's; none for NaN."""
     return {
-        f"NCORR{radius:02d}": (round(float(factor), 4), f"noise in a circle of {radius} pix over its pixels' sigmas")
+        f"NCORR{radius:02d}": (round(float(factor), 4), f"noise in circle of {radius} pix over pixels' sigmas")
         for radius, factor in zip(RADII, factors, strict=True)
         if np.isfinite(factor)
     }

@@ -158,7 +158,7 @@ def measured(frame: Frame, table_and_sky: tuple | None = None) -> dict:
     depth = photometry.depth(noise, radius, correlation, float(frame.header.get("EXPTIME") or 0.0))
     if depth is not None:
         out["DEPTHINS"] = (round(depth, 3), f"[mag] of 1 {frame.unit}/s: 5 sigma of the sky")
-        out["DEPTHRAD"] = (round(radius, 3), "[pix] radius of the circle that depth is told for")
+        out["DEPTHRAD"] = (round(radius, 3), "[pix] radius of the circle of DEPTH")
     return out
 
 

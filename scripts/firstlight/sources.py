@@ -89,7 +89,7 @@ def _typical(table, unit: str, seeing: float | None, profile: profiles.Profile |
     """Keywords of a frame's stars, as far as they are known."""
     cards, brightness = {}, _typical_flux(table)
     if brightness:
-        cards["STARFLUX"] = (brightness, f"[{unit}] median flux of the 5th to 15th brightest star")
+        cards["STARFLUX"] = (brightness, f"[{unit}] median flux of 5th to 15th brightest")
     if seeing:
         cards["FWHM"] = (round(seeing, 3), "[pix] median FWHM of good stars before pixels")
         cards["ELONG"] = (round(profile.elongation, 3), "long over short axis of the mean star")
