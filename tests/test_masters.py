@@ -40,7 +40,7 @@ def test_a_master_says_what_it_is_and_what_it_was_made_of(kind):
     header = MAKERS[kind](frames(4), 4).header
     assert (header["IMAGETYP"], header["NCOMBINE"], header["EXPTIME"]) == (f"master {kind}", 4, 60.0)
     assert [header[f"INPUT{n:03d}"] for n in (1, 2, 3, 4)] == ["frame_0", "frame_1", "frame_2", "frame_3"]
-    assert "FLNOTE" not in header
+    assert "FLNOTE" not in header and "FLFRAME" not in header
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -322,7 +322,7 @@ def test_flats_of_any_brightness_give_the_response():
     assert np.median(master.data) == pytest.approx(1, abs=1e-6)
     assert np.std(master.data / response() - 1) < 0.008
     assert np.mean(master.data / response()) == pytest.approx(1, abs=0.001)
-    assert master.unit == "" and not master.mask.any()
+    assert master.unit == "" and not master.mask.any() and master.header["FLATLEV"] == pytest.approx(10000, rel=0.01)
 
 
 def test_claimed_sigma_of_a_flat_is_its_scatter():

@@ -12,6 +12,7 @@ from . import clipping, estimate, ordering, pile, quality
 from .faults import flag_dead, flag_hot
 from .frame import Frame, Mask, Unusable, printable
 
+OF_ONE = ("FLFRAME", "FLPIXELS")  # cards that name a single frame
 SEEN = 1.02  # a scatter by so much above the claimed one is more than the error of its measurement
 
 
@@ -228,6 +229,8 @@ def _made(gathered: _Gathered, kind, limits, combination, scale, weight, stars, 
     doubts = clipping.doubts(combination.get("clip", ""), held.count, ranks, emptied)
     note = "; ".join(filter(None, (note, *doubts)))
     header = headers[0].copy()
+    for key in OF_ONE:
+        header.remove(key, ignore_missing=True)
     if lacking:
         header["SIGMASRC"] = ("measured", "sigma raised to the scatter of the frames")
     if scale == "exposure":
@@ -256,6 +259,9 @@ def _cards(kind, gathered: _Gathered, data, sigma, variance, ratio, left_out, no
         "FLNOISE": (_median(sigma), "median sigma"),
         "NLEFTOUT": (len(left_out), "frames left out"),
     }
+    if kind == "flat":
+        levels = [one["FLATLEV"] for one in headers]
+        cards["FLATLEV"] = (float(np.median(levels)), "median level of the flats, in their unit")
     observed, over = (_median(one) ** 0.5 for one in (variance, ratio))
     if np.isfinite(observed):
         cards["FLSCATTR"] = (observed, f"[{unit}] scatter of one frame about master")
@@ -303,7 +309,7 @@ def _levelled(frames: Iterable[Frame], saturated: float, faintest: float | None,
         else:
             print(f"{name}: level {level:.1f} {frame.unit}")
             by = np.float32(level)
-            yield frame.with_({"FLATLEV": level}, data=frame.data / by, sigma=frame.sigma / by)
+            yield frame.with_({"FLATLEV": float(level)}, data=frame.data / by, sigma=frame.sigma / by)
 
 
 def _leave_out(left_out: list, header: fits.Header, reason: str) -> None:
