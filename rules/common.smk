@@ -10,7 +10,7 @@ gc.disable()
 SCRIPTS = Path(workflow.basedir) / "scripts"
 QUESTIONS = {"headers", "plan", "origin"}  # rules that print their answer: nothing else is to stand about it
 
-from firstlight import archive, catalogue, fields, frames, io, library, raw, words
+from firstlight import archive, catalogue, fields, frames, io, library, raw, textfile, words
 from firstlight.config import ConfigError, complete, read_schema
 from firstlight.header import Settings
 from firstlight.job import plain
@@ -187,7 +187,7 @@ def quiet_starts():
     """Keep off the terminal what Python says when a job is stopped before it has opened its log."""
     from snakemake.shell import shell
 
-    if workflow.local_exec and raw.can_write(START):
+    if workflow.local_exec and textfile.can_write(START):
         place = shlex.quote(str(Path(START).absolute())).replace("{", "{{").replace("}", "}}")
         TERMINAL.starts = START
         shell.prefix(f"set -euo pipefail; exec 2>>{place}; ")
@@ -334,7 +334,7 @@ def outlook():
     from firstlight.outlook import Outlook, look_around
 
     cores = workflow.resource_settings.cores or 1
-    return Outlook(NIGHT, TABLE, look_around(NIGHT, cores, asked_of_rules()), raw.read_text)
+    return Outlook(NIGHT, TABLE, look_around(NIGHT, cores, asked_of_rules()), textfile.read)
 
 
 def kept(name, path):
@@ -349,7 +349,7 @@ try:
     library.check(CONFIG["masters"], CONFIG["raw"], CONFIG["results"])
     TABLE = frames_table()
     FIELDS = f"{CONFIG['results']}/catalogues/fields.csv"
-    NIGHT = Night(TABLE.rows, CONFIG, ready_masters(), fields.from_text(raw.read_text(FIELDS)))
+    NIGHT = Night(TABLE.rows, CONFIG, ready_masters(), fields.from_text(textfile.read(FIELDS)))
 except (ConfigError, ValueError) as error:
     TERMINAL.stop(str(error))
 except OSError as error:
@@ -361,8 +361,8 @@ PIXELS = max((row.nx * row.ny for row in TABLE.rows), default=1)
 
 
 if at_the_wheel():
-    raw.write_text(f"{R}/matches.csv", NIGHT.matches())
-    raw.write_text(FIELDS, fields.to_text(NIGHT.fields(io.failed_at, archive.reachable)))
+    textfile.write(f"{R}/matches.csv", NIGHT.matches())
+    textfile.write(FIELDS, fields.to_text(NIGHT.fields(io.failed_at, archive.reachable)))
 
 
 TERMINAL.idle = nothing_to_do

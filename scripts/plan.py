@@ -1,6 +1,6 @@
 """Print what is ahead and write it down; on the terminal long tables are cut short."""
 
-from firstlight import raw
+from firstlight import textfile
 
-raw.write_text(f"{snakemake.params.results}/plan.txt", snakemake.params.text)
+textfile.write(f"{snakemake.params.results}/plan.txt", snakemake.params.text)
 print(snakemake.params.short, end="")

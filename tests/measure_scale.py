@@ -23,7 +23,7 @@ from pathlib import Path
 import meter
 import numpy as np
 from astropy.io import fits
-from firstlight import fields, frames, grid, products, raw
+from firstlight import fields, frames, grid, products, textfile
 from firstlight import io as files
 from firstlight.config import complete, read_schema
 from firstlight.header import Settings
@@ -104,7 +104,7 @@ def the_night() -> Night:
     """What the rules look their files up in, for the working folder."""
     config = complete({"catalogue": "stars.csv", "results": "results"}, read_schema(PROJECT / "config.schema.yaml"))
     table = frames.update(config["raw"], config["results"], Settings.from_config(config))
-    return Night(table.rows, config, known=fields.from_text(raw.read_text("results/catalogues/fields.csv")))
+    return Night(table.rows, config, known=fields.from_text(textfile.read("results/catalogues/fields.csv")))
 
 
 def write_products(night: Night) -> None:

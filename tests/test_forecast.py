@@ -376,17 +376,17 @@ def test_estimates_hold_for_a_run(small_night, monkeypatch):
     """Disk within a tenth of what a run left, time within a factor of two of what its logs told."""
     monkeypatch.chdir(small_night.folder)
     from firstlight import frames as tables
-    from firstlight import raw
+    from firstlight import textfile
     from firstlight.outlook import look_around
 
     config = complete(yaml.safe_load(Path("config.yaml").read_text()), SCHEMA)
     table = tables.read("results")
     night = Night(table.rows, config)
-    one = Outlook(night, table, look_around(night, 1, {}), raw.read_text)
+    one = Outlook(night, table, look_around(night, 1, {}), textfile.read)
     assert one.ahead == []
     on_disk = sum(os.path.getsize(path) for job in one.jobs for path in job.outputs)
     assert one.disk(one.jobs) == pytest.approx(on_disk, rel=0.1)
-    logs = [forecast.told(raw.read_text(log_of(job, "results"))) for job in one.jobs]
+    logs = [forecast.told(textfile.read(log_of(job, "results"))) for job in one.jobs]
     assert None not in logs
     assert 0.5 < one.duration(one.jobs).mean / sum(max(log.seconds, log.cpu) for log in logs) < 2
     assert one.duration(one.jobs).unknown == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from firstlight import frames, raw
+from firstlight import cards, frames, raw
 from firstlight.header import Settings
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -174,13 +174,13 @@ def test_malformed_cards_are_left_out_and_noted(tmp_path):
     path = cards_file(tmp_path / "a.fits", ["OBJECT  = 'M42", "FILTER  = 'R'", "BAD     = 1.2.3", "no value at all"])
     assert dict(raw.read_header(path)) == {"FILTER": "R"}
     with raw.quiet():
-        notes = raw.parse(raw.scan(path).text)[1]
+        notes = cards.parse(raw.scan(path).text)[1]
     assert [note.split(" ")[4] for note in notes] == ["OBJECT", "BAD", "no"]
 
 
 def test_a_keyword_that_stands_twice(tmp_path):
     path = cards_file(tmp_path / "a.fits", ["OBJECT  = 'M42'", "OBJECT  = 'M31'"])
-    header, notes = raw.parse(raw.scan(path).text)
+    header, notes = cards.parse(raw.scan(path).text)
     assert header["OBJECT"] == "M42"
     assert notes == ["OBJECT stands twice with different values: the first is taken"]
 
@@ -206,7 +206,7 @@ def test_long_values(tmp_path):
     text = "x" * 150
     path = write(tmp_path / "a.fits", LONGTEXT=text)
     assert raw.read_header(str(path))["LONGTEXT"] == text
-    assert raw.values(raw.scan(str(path)).text)[0]["LONGTEXT"] == text
+    assert cards.values(raw.scan(str(path)).text)[0]["LONGTEXT"] == text
 
 
 def test_a_thousand_cards(tmp_path):
@@ -706,6 +706,6 @@ def test_pixels_and_cards_are_those_that_astropy_reads(name):
             hdu = next(hdu for hdu in hdus if hdu.data is not None)
             np.testing.assert_array_equal(data, hdu.data)
             assert data.dtype == hdu.data.dtype.newbyteorder("=")
-            known = [key for key in header if key in hdu.header and key not in raw.REMARKS]
+            known = [key for key in header if key in hdu.header and key not in cards.REMARKS]
             assert [header[key] for key in known] == [hdu.header[key] for key in known]
             assert len(known) >= len(set(hdu.header)) - 25

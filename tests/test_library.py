@@ -146,7 +146,8 @@ def test_a_place_that_does_not_exist_is_named(tmp_path):
 def test_files_are_opened_only_when_they_are_new(tmp_path, monkeypatch):
     write(tmp_path / "library" / "a.fits", values(1), IMAGETYP="bias")
     first = updated(tmp_path)
-    monkeypatch.setattr(raw, "_opened", lambda path: pytest.fail(f"{path} was opened"))
+    for name in ("opened", "load"):
+        monkeypatch.setattr(raw, name, lambda path, *_, **__: pytest.fail(f"{path} was opened"))
     assert updated(tmp_path) == first == library.read(str(tmp_path / "results"))
     assert [row.band for row in updated(tmp_path, filters={"none": ["x"]}).rows] == ["none"]
 

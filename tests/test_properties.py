@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
-from firstlight import frames, header, names, nights, pointing, raw
+from firstlight import frames, header, names, nights, pointing, raw, textfile
+from firstlight.cards import REMARKS, parse
+from firstlight.cards import values as plain_values
 from firstlight.config import ConfigError, complete, read_schema, says
 from firstlight.dialects import COORDINATES, KEYWORDS, KINDS, Values, as_number, structural
 from firstlight.frame import Frame
@@ -95,10 +97,10 @@ def same(one, other):
 @example("OBJECT  = 'M 31'\nOBJ?CT  = 'M 33'")
 def test_any_header_is_read_both_ways_alike(text):
     """The quick reading, by which frames are sorted, and astropy's, which a job has, say the same."""
-    found, notes = quiet(raw.parse, text)
-    plain, same_notes = quiet(raw.values, text)
+    found, notes = quiet(parse, text)
+    plain, same_notes = quiet(plain_values, text)
     assert notes == same_notes
-    assert list(plain) == [key for key in found if key not in raw.REMARKS]
+    assert list(plain) == [key for key in found if key not in REMARKS]
     assert all(same(plain[key], found[key]) for key in plain)
 
 
@@ -106,18 +108,18 @@ def test_any_header_is_read_both_ways_alike(text):
 def test_a_pattern_of_keywords_is_no_keyword_for_the_table_nor_for_a_job(key):
     """Astropy would look up all that fit."""
     text, rules = "OBJECT  = 'M 31'", header.repairs([{"where": {key: "*"}, "update": {"FILTER": "R"}}])
-    for found in (raw.parse(text)[0], raw.values(text)[0]):
+    for found in (parse(text)[0], plain_values(text)[0]):
         assert "FILTER" not in header.repair(found, "x.fits", rules)
 
 
 @given(texts)
 def test_a_header_that_was_read_can_be_written_and_says_the_same_again(text):
     assume("CONTINUE" not in text)  # what it continues may be no text
-    found, _ = quiet(raw.parse, text)
+    found, _ = quiet(parse, text)
     written = quiet(found.tostring, "\n", False, False)
-    again, notes = quiet(raw.parse, "\n".join(line.rstrip() for line in written.split("\n") if line.strip()))
+    again, notes = quiet(parse, "\n".join(line.rstrip() for line in written.split("\n") if line.strip()))
     assert notes == []
-    said, said_again = ({key: one[key] for key in one if key not in raw.REMARKS} for one in (found, again))
+    said, said_again = ({key: one[key] for key in one if key not in REMARKS} for one in (found, again))
     assert list(said_again) == list(said)
     for key, value in said.items():  # astropy gives a number 20 characters
         assert said_again[key] == (pytest.approx(value, rel=1e-12) if isinstance(value, float) else value)
@@ -153,7 +155,7 @@ def test_any_frames_become_rows_with_names_for_files_and_come_back_from_the_tabl
         parts = [row.name, row.night, row.filter, row.camera, *([row.target] if row.kind == "light" else [])]
         assert all(re.fullmatch(r"[A-Za-z0-9+_][A-Za-z0-9+_.-]*", part) for part in parts)
     for name, kind, rows in (("frames", frames.Row, table.rows), ("rejected", frames.Rejected, table.rejected)):
-        raw.write_text(str(where / f"{name}.csv"), frames.to_csv(kind, rows))
+        textfile.write(str(where / f"{name}.csv"), frames.to_csv(kind, rows))
     assert frames.read(str(where)) == table
 
 
@@ -169,10 +171,10 @@ def test_any_repair_is_refused_or_does_the_same_to_both_headers_and_can_be_writt
     except ValueError as error:
         assert str(error).startswith("header: ") and "\n" not in str(error)
         return
-    found, plain = quiet(raw.parse, text)[0], quiet(raw.values, text)[0]
+    found, plain = quiet(parse, text)[0], quiet(plain_values, text)[0]
     slow, fast = quiet(header.repair, found, "x.fits", rules), quiet(header.repair, plain, "x.fits", rules)
-    assert {*slow} - {*raw.REMARKS} == {*fast} - {*raw.REMARKS}
-    assert all(same(slow[k], fast[k]) for k in fast if k not in raw.REMARKS)
+    assert {*slow} - {*REMARKS} == {*fast} - {*REMARKS}
+    assert all(same(slow[k], fast[k]) for k in fast if k not in REMARKS)
     if part == "rename" and plain.get(key) not in (None, ""):
         assert other in fast
     quiet(slow.tostring)

@@ -6,7 +6,7 @@ import json
 
 from astropy.io import fits
 
-from . import astrometry, io, nova, pointing, raw, solve
+from . import astrometry, io, nova, pointing, solve, textfile
 from .provenance import identity
 
 
@@ -25,9 +25,9 @@ def ask(snakemake, key: str | None) -> None:
     asked = identity(json.dumps(solve.asked(task)), options["nova_url"])
 
     def remember(submission, attempt=number):
-        raw.write_text(path, nova.memory(asked, submission, attempt))
+        textfile.write(path, nova.memory(asked, submission, attempt))
 
-    submission = nova.remembered(raw.read_text(path), asked)
+    submission = nova.remembered(textfile.read(path), asked)
     try:
         attempt = solve.by_nova(task, key, options["nova_url"], submission, remember)
     except nova.Unanswered as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import __version__, config, io, provenance, raw, report, report_facts, report_images, report_plots
+from . import __version__, config, io, provenance, report, report_facts, report_images, report_plots, textfile
 
 WIDEST = 1400  # pixels of a picture; of many targets' less, so that the page stays one that opens
 PREVIEW, SMALL = 420, 240
@@ -24,9 +24,9 @@ CATALOGUE_STARS = 60  # brightest ones, drawn for orientation
 def report_of(snakemake) -> None:
     """The report of a night."""
     facts = gathered(snakemake.input, snakemake.params)
-    texts = (raw.read_text(str(TEMPLATES / f"report.{end}")) for end in ("html", "css", "js"))
+    texts = (textfile.read(str(TEMPLATES / f"report.{end}")) for end in ("html", "css", "js"))
     page = report.page(*texts, facts)
-    raw.write_text(snakemake.output[0], page)
+    textfile.write(snakemake.output[0], page)
     print(report.balance_words(facts["balance"]))
 
 
@@ -67,13 +67,13 @@ def gathered(given, params) -> dict:
 
 def table(path: str) -> list[dict]:
     """The rows of a table as text; none where there is no such file. Names of files that are not UTF-8 survive."""
-    return list(csv.DictReader(StringIO(raw.read_text(path) or "", newline="")))
+    return list(csv.DictReader(StringIO(textfile.read(path) or "", newline="")))
 
 
 def _logs(results: str):
     folder = Path(results, "logs")
     for path in sorted(folder.rglob("*.log")):
-        yield path.relative_to(folder).as_posix(), raw.read_text(str(path))
+        yield path.relative_to(folder).as_posix(), textfile.read(str(path))
 
 
 def _yaml(values: dict) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from . import astrometry, io, raw
+from . import astrometry, io, textfile
 
 PROGRAM = "solve-field"
 BRIGHTEST = 300  # sources that are handed over
@@ -61,7 +61,7 @@ def solve_field(
         io.write_header(place / "field.fits", fits.Header(), {"SOURCES": rows})
         command = _command(place, shape, centre, radius, scales, seconds, order)
         if index:
-            raw.write_text(place / "engine.cfg", f"add_path {Path(index).resolve()}\nautoindex\n")
+            textfile.write(place / "engine.cfg", f"add_path {Path(index).resolve()}\nautoindex\n")
             command += ["--config", str(place / "engine.cfg")]
         said = run(command, seconds, place)
         if not (place / "field.solved").exists():

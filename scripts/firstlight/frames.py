@@ -23,7 +23,7 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from operator import attrgetter
 
-from . import bayer, dialects, names, pointing, raw
+from . import bayer, cards, dialects, names, pointing, raw, textfile
 from . import header as headers
 from . import nights as calendar
 from .header import Description, Settings
@@ -158,8 +158,8 @@ def brought_up_to_date(book: Book, paths, results: str, settings: Settings, prog
             _read_files(book.scan, new, stamps, files, progress, lambda: _save(results, cached, book))
             _describe_files(book, cached, settings)
         table = book.table(cached)
-        raw.write_text(os.path.join(results, f"{book.name}.csv"), to_csv(Row, table.rows))
-        raw.write_text(os.path.join(results, f"{book.rejected}.csv"), to_csv(Rejected, table.rejected))
+        textfile.write(os.path.join(results, f"{book.name}.csv"), to_csv(Row, table.rows))
+        textfile.write(os.path.join(results, f"{book.rejected}.csv"), to_csv(Rejected, table.rejected))
         cached["made"] = [wanted, _written(results, book)]
     finally:
         _save(results, cached, book)
@@ -176,7 +176,7 @@ def read(results: str, book: Book | None = None) -> Table:
 def _written(results: str, book: Book) -> str:
     """Tells whether the table's files are those that were last written here."""
     names = (f"{book.name}.csv", f"{book.rejected}.csv")
-    texts = (raw.read_text(os.path.join(results, name)) or "" for name in names)
+    texts = (textfile.read(os.path.join(results, name)) or "" for name in names)
     return identity(*(hashlib.blake2b(text.encode("utf-8", "surrogateescape")).hexdigest() for text in texts))
 
 
@@ -261,7 +261,7 @@ def header_text(entry: Mapping) -> str:
 
 def described(path: str, entry: Mapping, settings: Settings) -> tuple[dialects.Values, Description]:
     """The repaired header of a file and what it says; without opening the file."""
-    values, notes = raw.values(header_text(entry))
+    values, notes = cards.values(header_text(entry))
     values = headers.repair(values, path, settings.header)
     out = headers.describe(values, path, settings)
     out.notes = entry["notes"] + notes + out.notes
@@ -287,7 +287,7 @@ def header_hash(values: Mapping) -> str:
     said = sorted(
         (key, "" if type(value).__name__ == "Undefined" else repr(value))
         for key, value in values.items()
-        if key not in raw.REMARKS and not dialects.structural(key)
+        if key not in cards.REMARKS and not dialects.structural(key)
     )
     return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
 
@@ -502,7 +502,7 @@ def _load(results: str, book: Book) -> dict:
     """The cache, or an empty one where there is none, it is of another version, or damaged."""
     version = [SCHEMA, raw.READER]
     try:
-        found = json.loads(raw.read_text(_cache_path(results, book)) or "{}")
+        found = json.loads(textfile.read(_cache_path(results, book)) or "{}")
     except ValueError:
         found = {}
     if isinstance(found, dict) and found.get("version") == version:
@@ -513,7 +513,7 @@ def _load(results: str, book: Book) -> dict:
 
 def _save(results: str, cached: dict, book: Book) -> None:
     # A name that is not UTF-8 holds lone surrogates: JSON's escapes carry them as they are.
-    raw.write_text(_cache_path(results, book), json.dumps(cached, separators=(",", ":")))
+    textfile.write(_cache_path(results, book), json.dumps(cached, separators=(",", ":")))
 
 
 def to_csv(kind, rows: Iterable) -> str:
@@ -524,7 +524,7 @@ def to_csv(kind, rows: Iterable) -> str:
 
 def _from_csv(kind, results: str, name: str) -> list:
     path = os.path.join(results, name)
-    text = raw.read_text(path)
+    text = textfile.read(path)
     if text is None:
         raise FileNotFoundError(f"{path} is not there: run snakemake plan once to make the frames table")
     lines = csv.reader(io.StringIO(text, newline=""))

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 
-from . import catalogue, library, lights, match, matches, mosaic, raw
+from . import catalogue, library, lights, match, matches, mosaic, raw, textfile
 from . import fields as cones
 from .frame import printable
 from .frames import Table, table_text
@@ -340,7 +340,7 @@ class Night:
     def _read_nova_attempts(self) -> dict[str, int]:
         from . import nova
 
-        return {row.name: nova.attempt(raw.read_text(self.nova(row, "json"))) for row in self.plan.lights.values()}
+        return {row.name: nova.attempt(textfile.read(self.nova(row, "json"))) for row in self.plan.lights.values()}
 
     def nova_attempt(self, row) -> int:
         """How often the server gave no answer about a light; it changes when there is a reason to ask again."""

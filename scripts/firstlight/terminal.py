@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from . import clock, raw
+from . import clock, textfile
 from .job import FAILED, NOTE, named
 from .progress import Progress
 
@@ -50,7 +50,7 @@ class _Job:
         try:
             if os.path.getmtime(self.log) < self._begun - SKEW:
                 return []
-            lines = (raw.read_text(self.log) or "").splitlines()
+            lines = (textfile.read(self.log) or "").splitlines()
         except OSError:
             return []
         return [line[len(beginning) :].strip() for line in lines if line.startswith(beginning)]
@@ -138,7 +138,7 @@ class Terminal(logging.Handler):
         """Take the line of progress away."""
         self._ticking.set()
         if self.starts:
-            raw.remove_empty(self.starts, also_filled=self.stopped)
+            textfile.remove_empty(self.starts, also_filled=self.stopped)
         if self._status:
             self.status("")
 
@@ -385,7 +385,7 @@ def _without_code(text: str) -> str:
 def _by_cluster(message: str, logs) -> tuple[str, str] | None:
     """Why a cluster ended a job or did not take it, by its own log, else by what its executor says; and that log."""
     for log in logs:
-        if found := STOPPED_BY_SLURM.search(raw.read_text(log) or ""):
+        if found := STOPPED_BY_SLURM.search(textfile.read(log) or ""):
             return f"the cluster ended it: {found[1].strip(' *')}", log
     if found := STATE.search(message or ""):
         said = f"the cluster ended it: {found[1].lower()}" if found[1] else f"the cluster did not take it: {found[2]}"
@@ -402,7 +402,7 @@ def _without_a_word(signal: str, log: str, starts: str) -> str:
             return "no space left on the disk of the results: make room there"
     except OSError:
         pass
-    if said := (starts and raw.read_text(starts) or "").splitlines():
+    if said := (starts and textfile.read(starts) or "").splitlines():
         return f"it could not begin: {said[-1]} (details: {starts})"
     return f"it ended without a word{f' ({signal.strip()})' if signal else ''}"
 

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from . import fields, raw, wishes
+from . import fields, textfile, wishes
 from .channels import channels
 from .channels import words as channel_words
 from .leftovers import leftovers
@@ -172,7 +172,7 @@ def _first(sentences: list[str], of: str) -> list[str]:
 
 
 def _rows(path: str) -> list[dict]:
-    return list(csv.DictReader(text_files.StringIO(raw.read_text(path) or "", newline="")))
+    return list(csv.DictReader(text_files.StringIO(textfile.read(path) or "", newline="")))
 
 
 def _number(number: int, what: str) -> str:
