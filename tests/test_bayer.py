@@ -16,6 +16,7 @@ from firstlight.frames import Row
 from firstlight.header import Settings
 from firstlight.night import Night
 from firstlight.pointing import rescaled
+from scipy.ndimage import binary_dilation
 from simulated_night import make_wcs
 
 SMALL = replace(bayer_night.NIGHT, size=256, lights=1, cosmic_rays=200, flats=4, bias=5, darks=3, faint_stars=2000)
@@ -123,7 +124,23 @@ def test_hits_are_found_in_the_planes(case):
     hit = mosaic.site_of(rays, site) > 300
     found = (frame.mask & (Mask.COSMIC_RAY | Mask.BAD)) != 0
     assert hit.sum() > 3 and found[hit].mean() > 0.8
-    assert frame.header["NCOSMIC"] > 0
+    for plane, most in ((frame, 1), (done.plane("G"), 2)):  # of two sites the bits are those of both
+        pixels = ((plane.mask & Mask.COSMIC_RAY) != 0).sum()
+        assert 0 < pixels <= plane.header["NCOSMIC"] <= most * pixels
+
+
+def test_stars_that_are_sharp_in_a_plane_are_no_hits(tmp_path):
+    """As of most colour cameras: two pixels of the sensor are one of the plane."""
+    truth = make_bayer_night(tmp_path / "raw", replace(SMALL, seeing=(1.8, 2.2)), "GRBG")
+    done = Reduced(tmp_path / "raw", tmp_path)
+    light = truth.lights()[0]
+    rays = truth.simulation.rays(str(light["file"]), SMALL.exposure)
+    for letter in "RGB":
+        frame, signal = done.plane(letter), truth.plane(truth.signal(light)[letter], letter)
+        struck = truth.plane(binary_dilation(rays > 5, np.ones((5, 5))), letter) > 0
+        bright = (signal > np.median(signal) + 20 * np.median(frame.sigma)) & ~struck
+        assert bright.sum() > 100 and not (frame.mask[bright] & Mask.COSMIC_RAY).any()
+        assert ((frame.mask[~struck] & Mask.COSMIC_RAY) != 0).mean() < 1e-4
 
 
 def test_planes_say_nothing_of_a_mosaic(case):

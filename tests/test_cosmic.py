@@ -247,7 +247,8 @@ def bleeding(light):
     return out
 
 
-def crowd(fwhm, kind, beta, sky, read_noise, size=384, count=170, seed=1, noise=0, hits=True):
+def crowd(fwhm, kind, beta, sky, read_noise, size=384, count=170, seed=1, noise=0, hits=True, every=1):
+    """every: only each second pixel is looked at, as of a site of a mosaic; fwhm is in pixels that are looked at."""
     rng = np.random.default_rng([seed, int(10 * fwhm)])
     profile = sim.Profile(kind, fwhm, beta)
     faint, bright = 5 * np.sqrt(sky + read_noise**2), 5 * FULL_WELL
@@ -255,9 +256,9 @@ def crowd(fwhm, kind, beta, sky, read_noise, size=384, count=170, seed=1, noise=
     flux = 10 ** rng.uniform(np.log10(faint), np.log10(bright), count) / min(1.0, profile.peak)
     close = count // 6  # so many have a neighbour within 1.5 FWHM
     x[:close], y[:close] = (v[close : 2 * close] + rng.uniform(-1.5, 1.5, close) * fwhm for v in (x, y))
-    light = np.full((size, size), sky)
-    sim.paint(light, x, y, flux, profile)
-    light = bleeding(light)
+    light = np.full((size * every, size * every), sky)
+    sim.paint(light, x * every, y * every, flux * every**2, sim.Profile(kind, fwhm * every, beta))
+    light = bleeding(np.ascontiguousarray(light[::every, ::every]))
     sigma = np.sqrt(light + read_noise**2)
     rng = np.random.default_rng([seed, int(10 * fwhm), noise])
     rays = struck(rng, size, np.sqrt(sky + read_noise**2)) if hits else np.zeros_like(light)
@@ -333,6 +334,22 @@ def test_stars_keep_their_flux(crowds, setting, fwhm):
     change = np.abs(after[0] / before - 1)
     assert np.median(change[bright]) < 0.001
     assert change[bright & ~touched["hit"]].max() < 0.01
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(("fwhm", "every"), [(0.9, 1), (1.0, 1), (1.2, 1), (1.1, 2), (1.3, 2)])
+def test_stars_of_about_a_pixel_are_no_hits(fwhm, every, setting):
+    """As those of lenses, and of most colour sensors' planes."""
+    one = crowd(fwhm, *SETTINGS[setting], every=every)
+    found = one.found(fwhm=sources.quick_fwhm(one.frame.data, one.frame.mask != 0))
+    assert (found & one.clean).sum() < 1e-5 * one.clean.sum()
+    assert found[one.strong].mean() > (0.6 if fwhm < 1.2 else 0.9)
+
+
+def test_where_stars_are_single_pixels_nothing_is_looked_for(capsys):
+    one = crowd(0.7, *SETTINGS["wings"], every=2)
+    fwhm = sources.quick_fwhm(one.frame.data, one.frame.mask != 0)
+    assert not one.found(fwhm=fwhm).any() and f"stars of {fwhm:.2f} pixels are as sharp" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fwhm", [1.5, 3.0])

@@ -91,15 +91,20 @@ def _no_mosaic(header):
 
 
 def parts(frame: Frame) -> list[Frame]:
-    """The sites of a frame that `taken_apart` made."""
+    """The sites of a frame that `taken_apart` made; what its header counts the first has."""
     number = len(sites(frame.header))
+    others = frame.header.copy()
+    for key in _COUNTED:
+        others.remove(key, ignore_missing=True)
     split = {
         name: np.split(image, number)
         for name in ("data", "sigma", "mask", "common")
         if (image := getattr(frame, name)) is not None
     }
     return [
-        Frame(header=frame.header, unit=frame.unit, **{name: images[i] for name, images in split.items()})
+        Frame(
+            header=others if i else frame.header, unit=frame.unit, **{name: images[i] for name, images in split.items()}
+        )
         for i in range(number)
     ]
 
@@ -113,7 +118,7 @@ def together(parts: list[Frame]) -> Frame:
         name: None if getattr(first, name) is None else np.concatenate([getattr(one, name) for one in parts])
         for name in ("data", "sigma", "mask", "common")
     }
-    counts = {key: sum(one.header[key] for one in parts) for key in _COUNTED if key in first.header}
+    counts = {key: sum(one.header.get(key, 0) for one in parts) for key in _COUNTED if key in first.header}
     return Frame(header=first.header, unit=first.unit, **joined).with_(counts)
 
 

@@ -195,6 +195,8 @@ def _cosmic_ray(frame, reduction):
             pedestal = pedestal + np.float32(share) * master.data
     frame = frame.with_(mask=known)
     fwhm = sources.quick_fwhm(frame.data - pedestal, frame.mask != 0) if looking else None
+    if fwhm is None and mosaic.sites(frame.header):
+        fwhm = cosmic.UNKNOWN_OF_A_SITE
     return cosmic.cosmic_ray(frame, pedestal, fwhm=fwhm, **options)
 
 

@@ -107,9 +107,10 @@ def quick_fwhm(image: np.ndarray, ignore: np.ndarray) -> float | None:
     """FWHM in pixels of the bright stars of an image (ny, nx) that may still hold cosmic rays; None if there are none.
 
     It is that of the profile before it falls on pixels, from the cores of the bright, round sources that cover at least
-    nine pixels (a hit is sharper than any star, so no limit on the FWHM itself could tell them apart); where most are long
-    and lie alike the stars are trailed, and all sources count. With p the brightest pixel of a star and a, b its
-    neighbours at a distance d to both sides, in that of four directions in which stars are narrowest,
+    nine pixels (a hit is sharper than any star, so no limit on the FWHM itself could tell them apart), or five where there
+    are hardly any of nine; where most are long and lie alike the stars are trailed, and all sources count. With p the
+    brightest pixel of a star and a, b its neighbours at a distance d to both sides, in that of four directions in which
+    stars are narrowest,
 
         ln p - (ln a + ln b) / 2 = d^2 / (2 s^2),   FWHM^2 = 8 ln 2 (s^2 - 1/12)
 
@@ -121,11 +122,14 @@ def quick_fwhm(image: np.ndarray, ignore: np.ndarray) -> float | None:
     sky = background(image, ignore)
     image = np.subtract(image, sky.level, out=sky.level)
     image[ignore] = 0
-    found = _extract(image, sky.globalrms, None, 15.0, 9, smooth=False)
-    found, trailed = _round_or_trailed(found[found["flag"] == 0])
-    found = found[np.argsort(-found["flux"])][:200]
-    if len(found) < 5:
+    for pixels, fewest in ((9, 5), (5, 20)):
+        found = _extract(image, sky.globalrms, None, 15.0, pixels, smooth=False)
+        found, trailed = _round_or_trailed(found[found["flag"] == 0])
+        if len(found) >= fewest:
+            break
+    else:
         return None
+    found = found[np.argsort(-found["flux"])][:200]
     step = 1 if trailed else max(1, round(0.4 * float(np.median(half_light_fwhm(image, found)))))
     fall = _fall(image, found["xpeak"], found["ypeak"], step)
     if len(fall) < 5:
