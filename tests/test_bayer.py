@@ -284,6 +284,9 @@ def test_the_configuration_overrules_the_header():
     assert bayer.stated_pattern({"BAYERPAT": "RGGB", "XBAYROFF": 1}, {"bayer": "bggr"})[0] == "BGGR"
     assert bayer.stated_pattern({"BAYERPAT": "RGGB"}, {"bayer": "none"}) == ("", "")
     assert bayer.stated_pattern({}, {"bayer": "GRBG"})[0] == "GRBG"
+    assert bayer.overruled({"BAYERPAT": "RGGB"}, {"bayer": "rggb"}) == bayer.overruled({"BAYERPAT": "RGGB"}) == ""
+    said = "cameras: bayer: BGGR is taken, though the header has BAYERPAT = 'RGGB'"
+    assert bayer.overruled({"BAYERPAT": "RGGB"}, {"bayer": "BGGR"}) == said
     pattern, reason = bayer.stated_pattern({}, {"bayer": "RGBG"})
     assert pattern is None and reason == "'RGBG' is not one of RGGB, BGGR, GRBG, GBRG"
 

@@ -140,6 +140,19 @@ def test_exposures_in_words(totals, text):
     assert tags.exposure({name: fits.Header({"EXPTOT": total}) for name, total in totals.items()}) == text
 
 
+@pytest.mark.parametrize(
+    ("totals", "text"),
+    [
+        ({"R": 480.0, "G": 480.0, "B": 480.0}, "8 min"),
+        ({"R": 480.0, "G": 480.0, "B": 420.0}, "8 min (R 8 min, G 8 min, B 7 min)"),
+        ({"L": 600.0, "R": 480.0, "G": 480.0}, "18 min (L 10 min, R 8 min, G 8 min)"),
+    ],
+)
+def test_planes_of_a_colour_sensor_were_exposed_at_once(totals, text):
+    heads = {name: {"EXPTOT": total} | ({"FLPLANE": name} if name != "L" else {}) for name, total in totals.items()}
+    assert tags.exposure({name: fits.Header(head) for name, head in heads.items()}) == text
+
+
 def test_nights_in_words():
     one, several = fits.Header({"NIGHT": "2025-11-14"}), fits.Header()
     several["DATE-BEG"], several["DATE-END"] = "2025-11-15T19:00:00", "2025-11-20T03:00:00"

@@ -316,7 +316,8 @@ def test_exceptions_in_words(text, exception, said):
 def night(tmp_path, rows):
     head = "target,filter,frames,left_out,exposure_s,fwhm_pix,depth_mag,depth_band,note"
     (tmp_path / "stacks.csv").write_text("\n".join([head, *rows]) + "\n")
-    return SimpleNamespace(results=str(tmp_path))
+    planes = {plane: SimpleNamespace(name=f"x-{plane}", path="raw/x.fits") for plane in "RGB"}
+    return SimpleNamespace(results=str(tmp_path), plan=SimpleNamespace(lights=planes))
 
 
 def test_a_night_of_which_nothing_could_be_used_says_so(tmp_path):
@@ -336,9 +337,9 @@ def test_stacks_are_told_with_what_they_are_worth(tmp_path):
 def test_lights_without_a_place_on_the_sky_are_counted_by_target(tmp_path):
     here = night(tmp_path, ["M 42,R,8,1,480,2.512,18.24,V,"])
     assert words._unsolved(here) == []
-    (tmp_path / "unsolved.csv").write_text("frame,target\na,M 42\nb,M 34\nc,M 42\n")
+    (tmp_path / "unsolved.csv").write_text("frame,target\na,M 42\nb,M 34\nc,M 42\nx-R,M 1\nx-G,M 1\n")
     (sentence,) = words._unsolved(here)
-    assert sentence.startswith("Not solved: 2 lights of M 42, 1 light of M 34; ")
+    assert sentence.startswith("Not solved: 2 lights of M 42, 1 light of M 1, 1 light of M 34; ")
     assert "unsolved.csv" in sentence
 
 

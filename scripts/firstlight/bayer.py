@@ -43,6 +43,15 @@ def stated_pattern(header, cameras=()) -> tuple[str | None, str]:
     return None, f"nothing says how its colours lie ({source})"
 
 
+def overruled(header, cameras=()) -> str:
+    """What the header states of its colours where `cameras: bayer:` says otherwise, as a note; "" where nothing."""
+    taken = configured_bayer(header, cameras)
+    own, source = stated_pattern(header)
+    if taken is None or not own or own == stated_pattern(header, cameras)[0]:
+        return ""
+    return f"cameras: bayer: {taken} is taken, though the header has {source}"
+
+
 def sites_of(pattern: str, plane: str) -> tuple[tuple[int, int], ...]:
     """The sites (y, x) of a plane: R, B, G (both), or G1, G2, the first and the second green in reading order."""
     found = tuple(site for site, letter in zip(SITES, pattern, strict=True) if letter == plane[0])

@@ -274,6 +274,8 @@ def _said(path: str, entry: Mapping, settings: Settings) -> dict:
     out.bayer, source = bayer.stated_pattern(values, settings.cameras)
     if source:
         out.read_from["colours"] = source
+    if note := bayer.overruled(values, settings.cameras):
+        out.notes.append(note)
     out.read_from.update(headers.detector(values, settings.cameras).read_from)
     return {
         "description": asdict(out),

@@ -128,7 +128,7 @@ def cards(inputs: list, reference, method: str, clip: str, weight: str, factors:
         "IMAGETYP": "stack",
         "NCOMBINE": (n, "frames combined"),
         "EXPTIME": (reference.exposure * (n if method == "sum" else 1), "[s] exposure that the flux scale refers to"),
-        "EXPTOT": (round(sum(one.exposure for one in inputs), 3), "[s] sum of the exposures"),
+        "EXPTOT": (round(_exposed(inputs), 3), "[s] sum of the exposures"),
         "PHOTREF": (reference.name, "frame that gives the flux scale"),
         "COMBINED": (f"{method}, {clip}", "method and rejection"),
         "WEIGHTED": (weight, "what frames were weighted by"),
@@ -137,7 +137,15 @@ def cards(inputs: list, reference, method: str, clip: str, weight: str, factors:
         mean = np.average([one.fwhm for one in known], weights=[one.weight for one in known])
         out["FWHMIN"] = (round(float(mean), 3), "[pix] weighted mean of the frames' FWHM")
         out["FWHM"] = out["FWHMIN"]  # until the stack's own stars are measured
+    planes = {str(one.header.get("FLPLANE") or "")[:1] for one in inputs}
+    if len(planes) == 1 and "" not in planes:
+        out["FLPLANE"] = (planes.pop(), "plane of a colour sensor")
     return out | resample.noise_cards(factors)
+
+
+def _exposed(inputs: list) -> float:
+    """Seconds that the raw frames were exposed for: both greens of one are exposed at once."""
+    return sum({one.header.get("FLPIXELS") or one.name: one.exposure for one in inputs}.values())
 
 
 def measured(frame: Frame, table_and_sky: tuple | None = None) -> dict:

@@ -70,10 +70,16 @@ def celestial(header: fits.Header):
 
 
 def exposure(headers: dict[str, fits.Header]) -> str:
-    """Total exposure of stacks {filter: header} in words: '23 min (R 8 min, V 8 min, B 7 min)'."""
+    """Total exposure of stacks {filter: header} in words: '23 min (R 8 min, V 8 min, B 7 min)'. Planes of a colour sensor were
+    exposed at once: the longest of them counts."""
     totals = {name: float(header.get("EXPTOT") or header.get("EXPTIME") or 0) for name, header in headers.items()}
+    planes = {name for name, header in headers.items() if header.get("FLPLANE")}
+    longest = max((totals[name] for name in planes), default=0.0)
+    whole = _duration(longest + sum(total for name, total in totals.items() if name not in planes))
+    if planes == set(totals) and len(set(totals.values())) == 1:
+        return whole
     each = ", ".join(f"{name} {_duration(total)}" for name, total in totals.items())
-    return _duration(sum(totals.values())) + (f" ({each})" if len(totals) > 1 else "")
+    return whole + (f" ({each})" if len(totals) > 1 else "")
 
 
 def _duration(seconds: float) -> str:

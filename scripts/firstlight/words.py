@@ -15,6 +15,7 @@ from .leftovers import leftovers
 from .phrases import count
 
 MOST = 12  # sentences of a kind
+COLOUR_NOTES = ("colours ", "cameras: bayer")
 KINDS = ("light", "bias", "dark", "flat", "flatdark")
 
 
@@ -46,6 +47,7 @@ def opening(night, table) -> list[str]:
     """
     way_on = "going on without" if night.config["missing"] == "allow" else f"missing: {night.config['missing']}"
     words = ([_found(table, night.results)] if table.rows else []) + night.ready_words()
+    words += _colours_of(table)
     words += [f"{sentence}; {way_on}" for sentence in night.plan.missing]
     words += wishes.unmet(night.config, list(night.plan.lights.values()), night.bands())
     words += [
@@ -66,6 +68,12 @@ def _found(table, results: str) -> str:
     kinds = ", ".join(said[kind] for kind in KINDS if counts[kind])
     rejected = f"; {_number(len(table.rejected), 'file')} rejected ({results}/rejected.csv)" if table.rejected else ""
     return f"{_number(len(table.rows), 'frame')}: {kinds}{rejected}"
+
+
+def _colours_of(table) -> list[str]:
+    """Where header, configuration and pixels do not agree on the colours of a sensor."""
+    notes = Counter(note for row in table.rows for note in row.notes.split("; ") if note.startswith(COLOUR_NOTES))
+    return [f"{_number(number, 'frame')}: {note}" for note, number in notes.items()]
 
 
 def closing(night) -> list[str]:
@@ -127,7 +135,9 @@ def _files(night) -> list[str]:
 
 def _unsolved(night) -> list[str]:
     """How many lights have no place on the sky, of which targets."""
-    counts = Counter(row["target"] for row in _rows(f"{night.results}/unsolved.csv"))
+    raw = {row.name: row.path for row in night.plan.lights.values()}  # planes of a colour sensor share theirs
+    unsolved = {(row["target"], raw.get(row["frame"], row["frame"])) for row in _rows(f"{night.results}/unsolved.csv")}
+    counts = Counter(target for target, _ in sorted(unsolved))
     if not counts:
         return []
     which = ", ".join(f"{_number(count, 'light')} of {target}" for target, count in counts.most_common(MOST))
