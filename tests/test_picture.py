@@ -260,6 +260,14 @@ def test_a_saturated_core_is_not_tinted_by_seeing_that_differs(fluxes):
     assert np.abs(plain[60, 60, ::-1] / np.array(fluxes) * max(fluxes) - 1).max() > 0.15
 
 
+def test_widths_of_undersampled_stars_tint_no_core():
+    """As stacks of a colour sensor's planes tell them: their wings differ by far less than such profiles would."""
+    stacks, _ = saturated_star(5e5, 4e5, 3.5e5, fwhm=(1.5, 1.5, 1.5))
+    seeing = {"fwhm": dict(zip("BVR", (1.49, 1.52, 1.37), strict=True)), "beta": dict.fromkeys("BVR", 500.0)}
+    blue, green, red = picture.render(stacks, balance="none", white=1000, background="constant", **seeing)[60, 60, ::-1]
+    assert blue > green > red
+
+
 def test_without_the_wings_a_core_would_change_its_colour():
     """The same star as above by its values: what the test above sees."""
     stacks, truth = saturated_star(3e5, 6e5, 1.5e6)

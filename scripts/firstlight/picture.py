@@ -20,6 +20,7 @@ from .planes import Plane, check, matched, planes
 SKY_GREY = 0.08  # where the automatic softening puts the empty sky, 0 black to 1 white
 # Sky noises below the sky that are black: few enough to use the range, many enough not to cut off the noise.
 BLACK = 4.0
+NARROW = 2.0  # pix, FWHM of stars whose wings fall by more from pixel to pixel than their widths are known to
 FAINTEST_WHITE = 50.0  # sky noises: without anything brighter the range is not stretched further, or noise fills it
 
 
@@ -215,13 +216,16 @@ def _mixed(parts: dict, found: dict[str, Plane], balance: Balance) -> Linear:
 
 
 def _seeing(parts: dict, fwhm: dict, beta: dict) -> list[tuple[float, float]] | None:
-    """Mean FWHM and exponent of each colour's filters (4 where it is not known); None where a colour has no FWHM."""
+    """Mean FWHM and exponent of each colour's filters (4 where it is not known); None where a colour has no FWHM, or so small
+    a one that it tells nothing of wings some pixels away."""
     if "R" not in parts or not all(fwhm.get(name) for key in "RGB" for name in parts[key]):
         return None
     means = [
         (np.mean([fwhm[name] for name in parts[key]]), np.mean([beta.get(name) or 4.0 for name in parts[key]]))
         for key in "RGB"
     ]
+    if min(width for width, _ in means) < NARROW:
+        return None
     return [(float(width), float(exponent)) for width, exponent in means]
 
 
