@@ -251,7 +251,10 @@ def test_all_faults_are_said_at_once_one_on_a_line():
             "targets: {A: [NGC*], B: ['ngc *']}",
             "configuration: targets: 'ngc *' stands for both A and B: leave it with one of them",
         ),
-        ("cameras: {bayer: RGBG}", "configuration: cameras.bayer: 'RGBG' is not of the form that is read here (pattern of"),
+        (
+            "cameras: {bayer: RGBG}",
+            "configuration: cameras.bayer: 'RGBG' is not of the form that is read here (pattern of",
+        ),
         (
             "cameras: [{trim: '[9:1,*]'}]",
             "configuration: cameras: trim is '[9:1,*]': the smaller number comes first",
