@@ -4,7 +4,7 @@ from firstlight import job
 
 with job.logged(snakemake):
     import numpy as np
-    from firstlight import adapt, astrometry, catalogue, io, photometry, pointing, reduce, solve, sources
+    from firstlight import adapt, astrometry, catalogue, io, mosaic, photometry, pointing, reduce, solve, sources
 
     options, output = snakemake.params.options, snakemake.output
 
@@ -20,7 +20,8 @@ with job.logged(snakemake):
         stars = io.read_table(snakemake.input.catalogue) if "catalogue" in snakemake.input.keys() else None
         places, scale = pointing.places(frame.header), pointing.pixel_scale(frame.header)
         settings = dict(options["solve"])
-        settings["scale"] = settings["scale"] or (scale[0] if scale else None)
+        stated = settings["scale"] and settings["scale"] * mosaic.binned(frame.header)
+        settings["scale"] = stated or (scale[0] if scale else None)
         solution = solve.solve(table, frame.header, frame.shape, stars, places, **settings)
         for attempt in solution.attempts:
             print(f"{attempt} ({attempt.seconds:.2f} s)")

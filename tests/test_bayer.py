@@ -1,6 +1,7 @@
 """Colour sensors: the pattern that is stated and the one that the pixels show, planes true to the sky in each colour."""
 
-from dataclasses import fields, replace
+from dataclasses import fields as parts_of
+from dataclasses import replace
 
 import bayer_night
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 from bayer_night import make_bayer_night
-from firstlight import bayer, frames, lights, masters, mosaic, raw, reduce
+from firstlight import bayer, fields, frames, library, lights, masters, mosaic, raw, ready, reduce
 from firstlight.channels import channels
 from firstlight.config import complete, read_schema
 from firstlight.frame import Mask
@@ -178,6 +179,12 @@ def test_cd_matrix_and_pixel_sizes_double():
     assert half["CRPIX1"] == (101 - 1 - 1) / 2 + 1
 
 
+def test_numbers_that_are_texts_and_offsets_without_scale_are_rescaled_too():
+    half = rescaled(fits.Header({"XPIXSZ": "3.76", "PIXSIZE2": 3.76, "CD1_1": "1e-4", "LTV1": -8.0}), 2, 0, 0)
+    assert (half["XPIXSZ"], half["PIXSIZE2"], half["CD1_1"]) == (7.52, 7.52, 2e-4)
+    assert (1 - half["LTV1"]) / half["LTM1_1"] == 9 and "LTM2_2" not in half  # the raw pixel of the plane's first
+
+
 def test_moving_a_pattern():
     assert [bayer.moved("RGGB", y, x) for y, x in bayer.SITES] == ["RGGB", "GRBG", "GBRG", "BGGR"]
     assert bayer.sites_of("GRBG", "G") == ((0, 0), (1, 1)) and bayer.sites_of("GRBG", "G2") == ((1, 1),)
@@ -244,6 +251,11 @@ def test_a_colour_frame_among_mono_ones_changes_none_of_them():
     assert patterns == {"0": "RGGB", "1": "", "2": "", "3": ""}
 
 
+def test_greens_that_differ_a_little_are_greens_all_the_same():
+    """Gr and Gb of a sensor differ by a percent, while red and blue may be equal by chance."""
+    assert bayer.greens([400, 600, 606, 401], 0.2) == ""
+
+
 def test_an_offset_of_columns_tells_nothing():
     assert bayer.greens([500, 510, 500, 510], 0.5) == ""
 
@@ -291,11 +303,71 @@ def test_the_configuration_overrules_the_header():
     assert pattern is None and reason == "'RGBG' is not one of RGGB, BGGR, GRBG, GBRG"
 
 
+@pytest.mark.parametrize(("how", "reach"), [("planes", 1.0), ("demosaic", 1.0)])
+def test_a_scale_that_is_stated_is_that_of_the_sensor(how, reach):
+    pointed = {"ra": 83.8, "dec": -5.4, "scale": None, "nx": 2880, "ny": 3840, "time": "2025-11-14T20:00:00"}
+    planes = lights.expanded([a_light(**pointed, target="M42", filter="none", band="none")], how)
+    assert fields.wanted(planes, 1.5).reach == pytest.approx(reach, rel=1e-3)
+    header = fits.Header({"FLPLANE": "R"} | ({"FLDEBAYR": "edge-aware"} if how == "demosaic" else {}))
+    assert {mosaic.binned(header)} == {row.binned for row in planes}
+
+
+# --- Masters of other programs
+
+
+@pytest.mark.parametrize(
+    "lamp", [{"R": 0.7, "G": 1.0, "B": 0.5}, {"R": 1.0, "G": 0.9, "B": 0.4}, {"R": 0.05, "G": 1.0, "B": 0.6}]
+)
+def test_a_flat_of_another_program_has_no_dead_colour(lamp):
+    light = np.empty((256, 256))
+    for site, letter in zip(bayer.SITES, "RGGB", strict=True):
+        light[site[0] :: 2, site[1] :: 2] = 30000 * lamp[letter]
+    rng = np.random.default_rng(1)
+    light[100, 101] /= 5
+    flat = ready.foreign(rng.normal(light, 0.003 * light).astype(np.float32), fits.Header(), {}, "flat")
+    assert flat.header["NDEAD"] == ((flat.mask & Mask.UNUSABLE) != 0).sum() == 1 and flat.mask[100, 101] & Mask.BAD
+    for site in bayer.SITES:
+        one = mosaic.flat_at(flat, site)
+        assert np.median(one.data) == pytest.approx(1, abs=1e-4) and np.median(one.sigma) == pytest.approx(
+            0.003, rel=0.1
+        )
+
+
+def test_ready_masters_of_another_program_serve_colour_lights_alone(tmp_path):
+    """Their size is that of a raw frame, not of a plane."""
+    make_bayer_night(tmp_path / "all", SMALL, "RGGB")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "all/Light_V_001.fits").rename(tmp_path / "raw/Light_V_001.fits")
+    for kind in ("Bias", "Dark", "Flat"):
+        data, header = raw.read(str(next((tmp_path / "all").glob(f"{kind}_*.fits"))))
+        header.update(IMAGETYP=f"Master {kind}", NCOMBINE=9)
+        (tmp_path / "library").mkdir(exist_ok=True)
+        fits.writeto(tmp_path / "library" / f"{kind}.fits", data.astype(np.float32), header)
+    schema = read_schema(bayer_night.Path(__file__).parents[1] / "config.schema.yaml")
+    results = str(tmp_path / "results")
+    places = {
+        "raw": str(tmp_path / "raw"),
+        "results": results,
+        "catalogue": "none",
+        "masters": [str(tmp_path / "library")],
+    }
+    config = complete(places, schema)
+    settings = Settings.from_config(config)
+    night = Night(
+        frames.update(config["raw"], results, settings).rows,
+        config,
+        library.update(config["masters"], results, settings),
+    )
+    for row in night.plan.lights.values():
+        chosen = night.plan.chosen(row)
+        assert chosen.bias and chosen.dark and chosen.flat
+
+
 # --- What becomes of planes
 
 
 def a_light(**facts):
-    plain = {part.name: None for part in fields(Row)} | {"name": "Light_1_12345678", "kind": "light", "bayer": "RGGB"}
+    plain = {part.name: None for part in parts_of(Row)} | {"name": "Light_1_12345678", "kind": "light", "bayer": "RGGB"}
     return Row(**plain | {"nx": 60, "ny": 41, "filter": "none", "band": "none", "target": "M42", "scale": 1.5} | facts)
 
 

@@ -11,7 +11,7 @@ from firstlight.astrometry import separation
 
 def row(ra=35.0, dec=57.0, time="2026-01-01T12:00:00.000", scale=1.0, nx=3600, ny=0):
     """A light with a field of one degree."""
-    return SimpleNamespace(ra=ra, dec=dec, time=time, scale=scale, nx=nx, ny=ny)
+    return SimpleNamespace(ra=ra, dec=dec, time=time, scale=scale, nx=nx, ny=ny, binned=1)
 
 
 def cone_of(rows, known=None, margin=0.5, scale=None):

@@ -146,10 +146,12 @@ def test_exposures_in_words(totals, text):
         ({"R": 480.0, "G": 480.0, "B": 480.0}, "8 min"),
         ({"R": 480.0, "G": 480.0, "B": 420.0}, "8 min (R 8 min, G 8 min, B 7 min)"),
         ({"L": 600.0, "R": 480.0, "G": 480.0}, "18 min (L 10 min, R 8 min, G 8 min)"),
+        ({"R": 480.0, "LP R": 480.0, "LP B": 480.0}, "16 min (R 8 min, LP R 8 min, LP B 8 min)"),
     ],
 )
 def test_planes_of_a_colour_sensor_were_exposed_at_once(totals, text):
-    heads = {name: {"EXPTOT": total} | ({"FLPLANE": name} if name != "L" else {}) for name, total in totals.items()}
+    heads = {name: {"EXPTOT": total, "FILTER": name} for name, total in totals.items()}
+    heads |= {name: head | {"FLPLANE": name[-1]} for name, head in heads.items() if name != "L"}
     assert tags.exposure({name: fits.Header(head) for name, head in heads.items()}) == text
 
 

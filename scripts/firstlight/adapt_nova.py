@@ -6,7 +6,7 @@ import json
 
 from astropy.io import fits
 
-from . import astrometry, io, nova, pointing, solve, textfile
+from . import astrometry, io, mosaic, nova, pointing, solve, textfile
 from .provenance import identity
 
 
@@ -60,7 +60,8 @@ def _write(path, said: str, cards: dict | None = None, wcs=None) -> None:
 def _task(snakemake, head, options: dict) -> solve.Task:
     """What the rungs of a light were given, from its product."""
     stars = io.read_table(snakemake.input.catalogue) if "catalogue" in snakemake.input.keys() else None
-    scale = options["scale"] or (pointing.pixel_scale(head) or (None,))[0]
+    stated = options["scale"] and options["scale"] * mosaic.binned(head)
+    scale = stated or (pointing.pixel_scale(head) or (None,))[0]
     return solve.Task(
         table=io.read_table(snakemake.input.sources),
         header=head,

@@ -16,6 +16,9 @@ OFFSETS = ("XBAYROFF", "YBAYROFF")
 _STATING = ("BAYERPAT", "BAYRPAT", "CFAPAT", "COLORTYP", *KEYWORDS["filter"])
 CLEARER = 3.0  # times as unlike as the greens the other two sites must be to tell which are the greens
 SIGNIFICANT = 5.0  # errors
+CONTRAST = (
+    0.1  # of that between the diagonals: greens of one sensor differ by some percent, red and blue hardly ever by less
+)
 
 
 # --- What is stated -------------------------------------------------------------------------------------------------
@@ -71,7 +74,8 @@ def greens(levels, error: float) -> str:
     levels  of the four sites in the order of `SITES`; error of one of them
     """
     falling, rising = abs(levels[0] - levels[3]), abs(levels[1] - levels[2])
-    least = SIGNIFICANT * 2**0.5 * error
+    contrast = abs(levels[0] + levels[3] - levels[1] - levels[2]) / 2
+    least = max(SIGNIFICANT * 2**0.5 * error, CONTRAST * contrast)
     if rising > max(CLEARER * falling, least):
         return "falling"
     return "rising" if falling > max(CLEARER * rising, least) else ""

@@ -206,6 +206,8 @@ def _finer(stack, inputs, halves: list, coverage, full, found: Found, scale, pix
     mask = stack.frame.mask | (found.seen & np.uint8(Mask.SATURATED))
     mask = _enlarged(mask, scale, data.shape) & ~np.uint8(Mask.NO_DATA)
     mask[~np.isfinite(data)] = Mask.NO_DATA
+    poor = (coverage == 0) & np.isfinite(data)  # on which only what stands in for better values falls
+    mask[poor] |= _enlarged(found.seen, scale, data.shape)[poor] | np.uint8(Mask.BAD)
     header = rescaled(stack.frame.header, 1 / scale, *[(1 / scale - 1) / 2] * 2)
     cards = _cards(stack.frame.header, data, coverage, scale, pixfrac) | noise_cards(factors * wider)
     if len(inputs) > 1:

@@ -57,7 +57,7 @@ class Wanted:
 def wanted(rows, scale: float | None = None) -> Wanted:
     """The cone that the lights `rows` (of the frames table) need.
 
-    scale  arcsec/pix where headers do not say it
+    scale  arcsec/pix of the sensor where headers do not say it
     Frames more than 5 degrees from where most of them point have a wrong header, or are another field: they are counted,
     and not in the cone.
     """
@@ -150,7 +150,7 @@ def _angles(vectors: np.ndarray, one: np.ndarray) -> np.ndarray:
 
 def _diagonal(rows, scale: float | None) -> float:
     """Largest diagonal of a frame, degrees."""
-    sizes = [(row.scale or scale, math.hypot(row.nx, row.ny)) for row in rows]
+    sizes = [(row.scale or scale and scale * row.binned, math.hypot(row.nx, row.ny)) for row in rows]
     known = [arcsec * pixels / 3600 for arcsec, pixels in sizes if arcsec]
     return max(known, default=UNKNOWN_FIELD)
 

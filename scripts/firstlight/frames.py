@@ -75,6 +75,11 @@ class Row:
         return self.filter
 
     @property
+    def binned(self) -> int:
+        """Pixels of the sensor that one of its pixels is wide."""
+        return 1
+
+    @property
     def family(self) -> str:
         """Equal for lights that lack the same calibration: their filter."""
         return self.filter

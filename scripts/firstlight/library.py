@@ -66,7 +66,7 @@ def adopted(rows: Iterable[Row], others: Iterable[Row]) -> list[Row]:
     """Rows of ready masters with the names of camera and filter that the raw frames have.
 
     rows    of the library's table
-    others  of the frames table
+    others  of the frames table, colour frames whole
     Own masters name their camera; those of other programs fit where instrument, binning, size, read-out mode, gain
     setting and offset are those of a raw frame. What fits no raw frame keeps its own text and is of no use.
     """

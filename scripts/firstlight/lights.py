@@ -29,6 +29,10 @@ class Plane(Row):
         return self.glass
 
     @property
+    def binned(self) -> int:
+        return 1 if self.demosaiced else 2
+
+    @property
     def family(self) -> str:
         return f"{self.glass} in colour"
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .bayer import OFFSETS, PATTERNS, SITES, moved, sites_of
+from .bayer import OFFSETS, PATTERNS, SITES, levels, moved, sites_of
 from .dialects import KEYWORDS
 from .frame import Frame, Mask
 from .pointing import rescaled
@@ -20,6 +20,8 @@ PATTERN, PLANE, PLACES = "BAYERPAT", "FLPLANE", "FLSITES"  # cards of a frame in
 BY_COLOUR = "FLMOSAIC"  # card of a flat
 DEBAYER = "FLDEBAYR"  # card of a light that is to have all pixels in one colour
 _COUNTED = ("NCOSMIC",)  # cards that count pixels
+_OF_FLATS = {"NCOMBINE": min, "NLEFTOUT": max, "FLSCATTR": max, "FLSIGRAT": max, "NDEAD": sum, "NLOWFLAT": sum}
+LAMP = 0.03  # share of its level by which the sites of a colour sensor's flat differ, at the least
 
 
 # --- Sites of images and frames -------------------------------------------------------------------------------------
@@ -54,6 +56,11 @@ def flat_at(master: Frame | None, site: tuple[int, int]) -> Frame | None:
 def sites(header) -> tuple[tuple[int, int], ...]:
     """The sites that a frame in the course of its steps consists of; () of a frame that is whole."""
     return tuple((int(text[0]), int(text[1])) for text in str(header.get(PLACES) or "").split())
+
+
+def binned(header) -> int:
+    """Pixels of the sensor that a pixel of a light is wide: 2 in a colour sensor's planes."""
+    return 2 if PLANE in header and DEBAYER not in header else 1
 
 
 def text_of(places) -> str:
@@ -164,7 +171,7 @@ def demosaiced(frame: Frame) -> Frame:
         for name in ("data", "sigma", "mask", "common")
         if getattr(found[0], name) is not None
     }
-    values = woven([np.where(np.isfinite(one.data), one.data, 0) for one in found])
+    values = woven([np.where(np.isfinite(one.data), one.data, _middle(one.data)) for one in found])
     low, high = float(values.min()), float(values.max())
     step = max(high - low, 1e-30) / 65535  # OpenCV demosaics whole numbers
     whole = np.rint((values - low) / step).astype(np.uint16)
@@ -174,6 +181,12 @@ def demosaiced(frame: Frame) -> Frame:
     images["data"] = np.where(own | unknown, images["data"], full * np.float32(step) + np.float32(low))
     images["mask"] = np.where(own, images["mask"], images["mask"] | np.uint8(Mask.INTERPOLATED))
     return Frame(header=_no_mosaic(header), unit=frame.unit, **images)
+
+
+def _middle(image: np.ndarray) -> float:
+    """Median of what is a number, 0 where nothing is."""
+    known = image[np.isfinite(image)]
+    return float(np.median(known)) if known.size else 0.0
 
 
 def _nearest(pattern: str, colour: str) -> list[int]:
@@ -197,19 +210,31 @@ def each_site(make: Callable[[tuple[int, int]], Frame]) -> Frame:
     make(site)  the master (`masters.Master`) of a site
     """
     made = [make(site) for site in SITES]
-    first = made[0]
-    header = first.header.copy()
+    header = rescaled(made[0].header, 1 / 2, 0, 0)  # that of the whole again
     del header[PLACES]
+    return replace(_as_one(made, header), inputs=_inputs(made), count=woven([one.count for one in made]))
+
+
+def site_by_site(master: Frame, make: Callable[[Frame], Frame]) -> Frame:
+    """What a function makes of each site of a master flat, as one master again."""
+    made = [make(at(master, site)) for site in SITES]
+    return _as_one(made, made[0].header.copy())
+
+
+def _as_one(made: list[Frame], header) -> Frame:
+    """Masters of the four sites woven together."""
     header[BY_COLOUR] = (True, "each site of the mosaic is normalised by itself")
-    for key, pick in (("NCOMBINE", min), ("NLEFTOUT", max), ("FLSCATTR", max), ("FLSIGRAT", max)):
+    for key, pick in _OF_FLATS.items():
         if key in header:
             header[key] = pick(one.header[key] for one in made if key in one.header)
-    return replace(
-        first,
-        header=header,
-        inputs=_inputs(made),
-        **{name: woven([getattr(one, name) for one in made]) for name in ("data", "sigma", "mask", "count")},
-    )
+    images = {name: woven([getattr(one, name) for one in made]) for name in ("data", "sigma", "mask")}
+    return replace(made[0], header=header, **images)
+
+
+def shows_colours(flat: np.ndarray) -> bool:
+    """Whether the levels of a flat's sites (ny, nx) differ as a lamp's colours make them."""
+    found = levels(flat)
+    return bool(found) and max(found[:4]) - min(found[:4]) > max(LAMP * max(found[:4]), 10 * found[4])
 
 
 def _inputs(made: list) -> tuple[tuple[str, str, str], ...]:

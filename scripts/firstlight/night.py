@@ -33,6 +33,8 @@ class Night:
         self.config = config
         self.results = config["results"]
         self._like = _first_of_cameras(rows)
+        self._ready = ready or Table()
+        adopted = library.adopted(self._ready.rows, rows)  # sizes and filters of masters are those of raw frames
         rows = lights.expanded(rows, "sites" if config["combine"]["drizzle"]["scale"] else config["debayer"])
         found = [row for row in rows if row.kind == "light"]
         self.lights_before_selection = {
@@ -40,8 +42,6 @@ class Night:
             for name, column in (("target", "object"), ("night", "night"), ("filter", "band"))
             if found
         }
-        self._ready = ready or Table()
-        adopted = library.adopted(self._ready.rows, rows)
         self.plan = match.plan(rows, config["match"], config["missing"], config["select"], adopted)
         self._detectors = {}
         self._masks = _mask_identities(config["cameras"])

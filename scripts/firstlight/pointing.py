@@ -148,6 +148,7 @@ def positive_of(header, key: str) -> float | None:
     return number if number is not None and number > 0 else None
 
 
+OTHER_SIZES = {*PIXEL_SIZES, "YPIXSZ", "PIXSIZE2", "YPIXELSZ", "SECPIX2", "PIXSCAL2"}
 _MATRIX = re.compile(r"CD\d_\d[A-Z]?|CDELT\d[A-Z]?")
 _SIP = re.compile(r"(?:A|B|AP|BP)_(\d)_(\d)")
 
@@ -162,8 +163,8 @@ def rescaled(header, factor: float, y: float, x: float):
     header = header.copy()
     begin = {"1": x, "2": y}
     for key in set(header) - {"COMMENT", "HISTORY", ""}:
-        value = header[key]
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
+        value = as_number(header[key])
+        if value is None or isinstance(header[key], bool):
             continue
         if match := re.fullmatch(r"CRPIX([12])[A-Z]?", key):
             header[key] = (value - 1 - begin[match[1]]) / factor + 1
@@ -171,8 +172,11 @@ def rescaled(header, factor: float, y: float, x: float):
             header[key] = (value - 1 - begin[match[1]]) / factor + 1
         elif re.fullmatch(r"LTM[12]_[12]", key):
             header[key] = value / factor
-        elif _MATRIX.fullmatch(key) or key in KEYWORDS["scale"] or key in (*PIXEL_SIZES, "YPIXSZ"):
+        elif _MATRIX.fullmatch(key) or key in KEYWORDS["scale"] or key in OTHER_SIZES:
             header[key] = value * factor
         elif match := _SIP.fullmatch(key):
             header[key] = value * float(factor) ** (int(match[1]) + int(match[2]) - 1)
+    for axis in "12":  # where it is missing readers take 1
+        if f"LTV{axis}" in header and f"LTM{axis}_{axis}" not in header:
+            header[f"LTM{axis}_{axis}"] = 1 / factor
     return header

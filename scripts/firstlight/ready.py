@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from astropy.io import fits
 
-from . import faults, reduce
+from . import faults, mosaic, reduce
 from .calibrate import local_scatter
 from .dialects import value_of
 from .frame import Frame, Mask, Unusable, must_match, size
@@ -60,7 +60,8 @@ def foreign(
     hot, dead, lowest  see `faults.flag_hot`, `faults.flag_dead`
 
     Without UNCERT sigma is the local scatter of the master, an upper limit: structure from pixel to pixel is in it. A
-    dark without MASK gets its hot pixels flagged. A flat is divided by its median over good pixels. A dark has its bias
+    dark without MASK gets its hot pixels flagged. A flat is divided by its median over good pixels, that of a colour sensor in
+    each of its colours. A dark has its bias
     in it afterwards. Raises Unusable for a dark without its bias where there is no master bias, and for a flat without
     light.
     """
@@ -75,14 +76,14 @@ def foreign(
         frame = frame.with_(sigma=_usable(np.asarray(sigma, np.float32)))
     if raw_shape is not None and frame.shape == tuple(raw_shape):
         frame = _trimmed(frame, kind, like or fits.Header(), reduction)
-    cards = {"IMAGETYP": f"master {'dark' if kind == 'flatdark' else kind}", "SIGMASRC": ("given", "sigma of the file")}
-    if frame.sigma is None:
-        cards["SIGMASRC"] = ("empirical", "sigma is the local scatter")
-        frame = frame.with_(sigma=local_scatter(frame.data))
-    frame = frame.with_(cards)
+    frame = frame.with_({"IMAGETYP": f"master {'dark' if kind == 'flatdark' else kind}"})
     if kind == "flat":
-        return faults.flag_dead(_normalised(frame), dead, lowest)
-    frame = _in_adu(frame)
+
+        def finished(flat):
+            return faults.flag_dead(_normalised(_with_sigma(flat)), dead, lowest)
+
+        return mosaic.site_by_site(frame, finished) if mosaic.shows_colours(frame.data) else finished(frame)
+    frame = _in_adu(_with_sigma(frame))
     if kind != "bias":
         frame = _with_bias(frame, header, reduce.at_gain_of(frame, reduction.bias))
         if flags is None:
@@ -142,6 +143,13 @@ def _in_adu(frame: Frame) -> Frame:
     factor = np.float32(FULL_SCALE)
     note = {"FLSCALED": (FULL_SCALE, "values from 0 to 1 were multiplied by this")}
     return frame.with_(note, data=frame.data * factor, sigma=frame.sigma * factor)
+
+
+def _with_sigma(frame: Frame) -> Frame:
+    if frame.sigma is not None:
+        return frame.with_({"SIGMASRC": ("given", "sigma of the file")})
+    cards = {"SIGMASRC": ("empirical", "sigma is the local scatter")}
+    return frame.with_(cards, sigma=local_scatter(frame.data))
 
 
 def _normalised(frame: Frame) -> Frame:

@@ -73,10 +73,13 @@ def exposure(headers: dict[str, fits.Header]) -> str:
     """Total exposure of stacks {filter: header} in words: '23 min (R 8 min, V 8 min, B 7 min)'. Planes of a colour sensor were
     exposed at once: the longest of them counts."""
     totals = {name: float(header.get("EXPTOT") or header.get("EXPTIME") or 0) for name, header in headers.items()}
-    planes = {name for name, header in headers.items() if header.get("FLPLANE")}
-    longest = max((totals[name] for name in planes), default=0.0)
-    whole = _duration(longest + sum(total for name, total in totals.items() if name not in planes))
-    if planes == set(totals) and len(set(totals.values())) == 1:
+    at_once: dict[str, list[float]] = {}  # planes behind the same glass
+    for name, header in headers.items():
+        plane = str(header.get("FLPLANE") or "")
+        key = f"in colour {str(header.get('FILTER', '')).removesuffix(plane)}" if plane else name
+        at_once.setdefault(key, []).append(totals[name])
+    whole = _duration(sum(map(max, at_once.values())))
+    if len(at_once) == 1 and len(set(totals.values())) == 1:
         return whole
     each = ", ".join(f"{name} {_duration(total)}" for name, total in totals.items())
     return whole + (f" ({each})" if len(totals) > 1 else "")
