@@ -31,6 +31,12 @@ def shared(headers):
     return honesty.shared(headers, seen(len(headers)), SHAPE)
 
 
+def test_greens_of_a_colour_sensor_share_no_pixels():
+    found = shared([at(0, 0, FLPLANE=plane) for plane in ("G1", "G2", "G1", "G2")])
+    one, other = found.noise()[0, [1, 2]]
+    assert (one, other) == (0.0, 1.0) and found.positions == pytest.approx(2)
+
+
 # ---- what frames share -----------------------------------------------------------------------------------------------
 
 

@@ -112,9 +112,11 @@ def shared(headers: list, seen: np.ndarray, shape: tuple[int, int]) -> Shared:
     """What frames share, from their headers (cards ALIGNnn and names of masters), on a grid of shape (ny, nx).
 
     seen  bool (m, 25), where on the lattice each frame has data
-    Frames whose places are not known are taken to share nothing.
+    Frames whose places are not known are taken to share nothing, and so are the two greens of a colour sensor, which are other
+    pixels of it.
     """
     points = lattice(shape)
+    planes = np.array([str(header.get("FLPLANE") or "") for header in headers])
     places = np.stack([on_detector(header, points) for header in headers])
     m = len(headers)
     alike, overlap = np.tile(np.eye(m), (1 + len(RADII), 1, 1)), np.eye(m)
@@ -128,7 +130,7 @@ def shared(headers: list, seen: np.ndarray, shape: tuple[int, int]) -> Shared:
             each += [overlap_of_circles(away, radius) for radius in RADII]
         each = np.where(both & np.isfinite(away), each, 0.0).sum(axis=-1) / np.maximum(both.sum(axis=1), 1)
         overlap[i, i + 1 :] = overlap[i + 1 :, i] = both.sum(axis=1)
-        alike[:, i, i + 1 :] = alike[:, i + 1 :, i] = each
+        alike[:, i, i + 1 :] = alike[:, i + 1 :, i] = each * (planes[i] == planes[i + 1 :])
     return Shared(alike, same, overlap, bool(np.isfinite(places).all()))
 
 
