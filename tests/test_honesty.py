@@ -31,12 +31,6 @@ def shared(headers):
     return honesty.shared(headers, seen(len(headers)), SHAPE)
 
 
-def test_greens_of_a_colour_sensor_share_no_pixels():
-    found = shared([at(0, 0, FLPLANE=plane) for plane in ("G1", "G2", "G1", "G2")])
-    one, other = found.noise()[0, [1, 2]]
-    assert (one, other) == (0.0, 1.0) and found.positions == pytest.approx(2)
-
-
 # ---- what frames share -----------------------------------------------------------------------------------------------
 
 
@@ -51,6 +45,12 @@ def test_the_correlation_is_that_of_resampled_noise():
     for distance in (0.25, 0.5, 0.8, 1.0, 1.5):
         one, other = (frame.at((x + phase + d).astype(np.float32), y.astype(np.float32))[0] for d in (0, distance))
         assert np.mean(one * other) / np.mean(one**2) == pytest.approx(honesty.correlation(distance), abs=0.03)
+
+
+def test_greens_of_a_colour_sensor_share_no_pixels():
+    found = shared([at(0, 0, FLPLANE=plane) for plane in ("G1", "G2", "G1", "G2")])
+    one, other = found.noise()[0, [1, 2]]
+    assert (one, other) == (0.0, 1.0) and found.positions == pytest.approx(2)
 
 
 def test_frames_that_lie_on_the_same_pixels_share_all():
