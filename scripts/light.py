@@ -18,10 +18,9 @@ with job.logged(snakemake):
         frame = reduce.reduce(raw, adapt.reduction(snakemake, "light"))
         table, sky = sources.detect(frame, **options["sources"])
         stars = io.read_table(snakemake.input.catalogue) if "catalogue" in snakemake.input.keys() else None
-        places, scale = pointing.places(frame.header), pointing.pixel_scale(frame.header)
+        places = pointing.places(frame.header)
         settings = dict(options["solve"])
-        stated = settings["scale"] and settings["scale"] * mosaic.binned(frame.header)
-        settings["scale"] = stated or (scale[0] if scale else None)
+        settings["scale"] = mosaic.scale_of(frame.header, settings["scale"])
         solution = solve.solve(table, frame.header, frame.shape, stars, places, **settings)
         for attempt in solution.attempts:
             print(f"{attempt} ({attempt.seconds:.2f} s)")

@@ -60,15 +60,13 @@ def _write(path, said: str, cards: dict | None = None, wcs=None) -> None:
 def _task(snakemake, head, options: dict) -> solve.Task:
     """What the rungs of a light were given, from its product."""
     stars = io.read_table(snakemake.input.catalogue) if "catalogue" in snakemake.input.keys() else None
-    stated = options["scale"] and options["scale"] * mosaic.binned(head)
-    scale = stated or (pointing.pixel_scale(head) or (None,))[0]
     return solve.Task(
         table=io.read_table(snakemake.input.sources),
         header=head,
         shape=(head["NAXIS2"], head["NAXIS1"]),
         stars=stars,
         centres=tuple(pointing.places(head)),
-        scale=scale,
+        scale=mosaic.scale_of(head, options["scale"]),
         radius=options["radius"],
         scale_tolerance=options["scale_tolerance"],
         sip_order=options["sip_order"],

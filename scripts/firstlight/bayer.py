@@ -16,9 +16,8 @@ OFFSETS = ("XBAYROFF", "YBAYROFF")
 _STATING = ("BAYERPAT", "BAYRPAT", "CFAPAT", "COLORTYP", *KEYWORDS["filter"])
 CLEARER = 3.0  # times as unlike as the greens the other two sites must be to tell which are the greens
 SIGNIFICANT = 5.0  # errors
-CONTRAST = (
-    0.1  # of that between the diagonals: greens of one sensor differ by some percent, red and blue hardly ever by less
-)
+# Share of the difference between the diagonals: greens of one sensor differ by some percent, red and blue hardly ever by less.
+CONTRAST = 0.1
 
 
 # --- What is stated -------------------------------------------------------------------------------------------------

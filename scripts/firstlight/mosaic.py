@@ -14,7 +14,7 @@ import numpy as np
 from .bayer import OFFSETS, PATTERNS, SITES, levels, moved, sites_of
 from .dialects import KEYWORDS
 from .frame import Frame, Mask
-from .pointing import rescaled
+from .pointing import pixel_scale, rescaled
 
 PATTERN, PLANE, PLACES = "BAYERPAT", "FLPLANE", "FLSITES"  # cards of a frame in memory
 BY_COLOUR = "FLMOSAIC"  # card of a flat
@@ -61,6 +61,14 @@ def sites(header) -> tuple[tuple[int, int], ...]:
 def binned(header) -> int:
     """Pixels of the sensor that a pixel of a light is wide: 2 in a colour sensor's planes."""
     return 2 if PLANE in header and DEBAYER not in header else 1
+
+
+def scale_of(header, stated: float | None) -> float | None:
+    """arcsec/pix of a light: what the configuration states of the sensor, else what its header says; None for unknown."""
+    if stated:
+        return stated * binned(header)
+    known = pixel_scale(header)
+    return known[0] if known else None
 
 
 def text_of(places) -> str:
