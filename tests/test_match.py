@@ -674,7 +674,8 @@ def test_masters_that_are_reduced_themselves_are_recorded_too():
     ]
 
 
-def test_two_thousand_lights_and_thirty_candidates_take_less_than_a_second():
+def test_two_thousand_lights_and_thirty_candidates_take_no_minute():
+    """Half a second on a machine that has nothing else to do; what grows with the square would take minutes."""
     from time import perf_counter
 
     lights = [row(f"l{n}", temperature=round(-10 + n % 40 / 100, 2), exposure=60.0) for n in range(2000)]
@@ -685,4 +686,4 @@ def test_two_thousand_lights_and_thirty_candidates_take_less_than_a_second():
     plan = match.plan(rows, DEFAULTS)
     lines = matches.matches(plan)
     taken = perf_counter() - start
-    assert len(lines) > 60_000 and taken < 1.0
+    assert len(lines) > 60_000 and taken < 20.0
