@@ -216,11 +216,11 @@ def nothing_to_do():
 
 
 def grid_lights(wildcards):
-    """Input of a grid: all lights of the target, or only the one that the grid there was taken from. Where that is gone all
-    again, should the grid be made anew; they do not make it old."""
+    """Input of a grid: all lights of the target, or only the one that the grid there was taken from. Where that is gone those
+    that are there, should the grid be made anew; they do not make it old."""
     if rows := NIGHT.grid_rows(wildcards.target):
         return {"lights": [NIGHT.light(row) for row in rows]} | nova_answers(rows)
-    return {"lights": [ancient(NIGHT.light(row)) for row in NIGHT.rows(wildcards.target)]}
+    return {"lights": [ancient(path) for path in map(NIGHT.light, NIGHT.rows(wildcards.target)) if Path(path).exists()]}
 
 
 def frames_of_stack(wildcards):
