@@ -48,8 +48,10 @@ def stated_pattern(header, cameras=()) -> tuple[str | None, str]:
 def overruled(header, cameras=()) -> str:
     """What the header states of its colours where `cameras: bayer:` says otherwise, as a note; "" where nothing."""
     taken = configured_bayer(header, cameras)
+    if taken is None:
+        return ""
     own, source = stated_pattern(header)
-    if taken is None or not own or own == stated_pattern(header, cameras)[0]:
+    if not own or own == stated_pattern(header, cameras)[0]:
         return ""
     return f"cameras: bayer: {taken} is taken, though the header has {source}"
 
